@@ -1,0 +1,1 @@
+"""Events in, one writer a file. Nothing here decides a verdict, and nothing here knows pytest."""
