@@ -1,0 +1,69 @@
+"""Waiting for something to become true: polled, with a deadline that names what is missing. Never a fixed sleep."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from tenacity import RetryCallState, RetryError, Retrying, retry_if_result, stop_before_delay, wait_fixed
+
+T = TypeVar("T")
+
+
+class NotYet(Exception):
+    """What a probe of `until` may raise instead of returning None, to say what is missing."""
+
+
+class Late(Exception):
+    """What was waited for did not come in time."""
+
+    def __init__(self, what: str, seconds: float, last: str) -> None:
+        super().__init__(what, seconds, last)
+        self.what = what
+        self.seconds = seconds
+        self.last = last
+
+    def __str__(self) -> str:
+        return f"{self.what}: not within {self.seconds:.1f} s" + (f"; last seen: {self.last}" if self.last else "")
+
+
+def until(
+    probe: Callable[[], T | None],
+    *,
+    what: str,
+    limit: float,
+    every: float = 0.1,
+    progress: Callable[[str, float, float], None] | None = None,
+) -> T:
+    """What the probe returns as soon as that is not None; raises `Late` after `limit` seconds.
+
+    A probe may raise `NotYet("2 of 9 pods run")`; every other exception of it ends the wait. `progress` is told after each look
+    that found nothing: what is waited for (with what is missing), the seconds gone, the limit.
+    """
+    start = time.monotonic()
+    last = ""
+
+    def look() -> T | None:
+        nonlocal last
+        try:
+            return probe()
+        except NotYet as exc:
+            last = str(exc)
+            return None
+
+    def tell(_: RetryCallState) -> None:
+        if progress:
+            progress(f"{what}: {last}" if last else what, time.monotonic() - start, limit)
+
+    polling = Retrying(retry=retry_if_result(_is_none), wait=wait_fixed(every), stop=stop_before_delay(limit), before_sleep=tell)
+    try:
+        found = polling(look)
+    except RetryError:
+        raise Late(what, time.monotonic() - start, last) from None
+    assert found is not None
+    return found
+
+
+def _is_none(value: object) -> bool:
+    return value is None
