@@ -40,7 +40,7 @@ def _start(case: str, at: float = 101.0, worker: str = "gw0") -> CaseStarted:
 
 def _end(case: str, verdict: Verdict = Verdict.PASS, at: float = 103.0, worker: str = "gw0", **more: Any) -> CaseFinished:
     node_id = f"suites/policy/test_ingress.py::test_a[{case}]"
-    values = {"suite": "policy", "reason": "", "seconds": 2.0} | more
+    values: dict[str, Any] = {"suite": "policy", "reason": "", "seconds": 2.0} | more
     return CaseFinished(at, case, case.split("/")[0], node_id=node_id, worker=worker, verdict=verdict, **values)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from xml.etree import ElementTree as Xml
 
 import pytest
-from netproof.model.event import CaseFinished, RunFinished, RunStarted, as_json
+from netproof.model.event import CaseFinished, Event, RunFinished, RunStarted, as_json
 from netproof.model.verdict import Verdict
 from netproof.report.document import document
 from netproof.report.header import Component, Header
@@ -23,12 +23,12 @@ HEADER = Header(
 
 
 def _end(case: str, verdict: Verdict, **more: Any) -> CaseFinished:
-    values = {"suite": "policy", "reason": f"because {verdict}", "seconds": 1.5} | more
+    values: dict[str, Any] = {"suite": "policy", "reason": f"because {verdict}", "seconds": 1.5} | more
     return CaseFinished(103.0, case, case.split("/")[0], node_id="n", worker="gw0", verdict=verdict, **values)
 
 
 def _written(tmp_path: Path, *cases: CaseFinished) -> Xml.Element:
-    events = [RunStarted(100.0, asdict(HEADER)), *cases, RunFinished(110.0, 0)]
+    events: list[Event] = [RunStarted(100.0, asdict(HEADER)), *cases, RunFinished(110.0, 0)]
     write_junit(document(as_json(event) for event in events), tmp_path / "junit.xml")
     return Xml.parse(tmp_path / "junit.xml").getroot()
 

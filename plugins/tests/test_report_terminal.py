@@ -29,7 +29,7 @@ HEADER = Header(
 
 
 def _end(case: str, verdict: Verdict = Verdict.PASS, **more: Any) -> CaseFinished:
-    values = {"suite": "policy", "reason": f"because {verdict}", "seconds": 1.5, "worker": "gw0"} | more
+    values: dict[str, Any] = {"suite": "policy", "reason": f"because {verdict}", "seconds": 1.5, "worker": "gw0"} | more
     return CaseFinished(103.0, case, case.split("/")[0], node_id="suites/policy/test_x.py::test_a", verdict=verdict, **values)
 
 
@@ -120,7 +120,7 @@ def test_all_that_needs_an_eye_is_said() -> None:
         left behind  namespace netproof-1
         note         slow disk
         selected     12 of 40 behaviours selected
-        exit 2: the run was interrupted: what is missing was not tested
+        exit 2: at least one promise is broken, and the run was interrupted: the rest was not tested
         """)
 
 
@@ -137,6 +137,7 @@ def test_latencies_of_several_workers_are_marked() -> None:
 @pytest.mark.parametrize(
     ("cases", "words"),
     [
+        ([CaseStarted(104.0, "POD-01", "n", "gw0")], "exit 10: evidence is missing for at least one promise: nobody knows"),
         ([_end("POD-01")], "exit 0: all promised behaviours that were tested hold"),
         (
             [_end("POD-01"), _end("POD-02", Verdict.DEVIATES)],
@@ -146,8 +147,14 @@ def test_latencies_of_several_workers_are_marked() -> None:
         ([_end("POD-01", Verdict.INCONCLUSIVE)], "exit 10: evidence is missing for at least one promise: nobody knows"),
     ],
 )
-def test_the_exit_code_is_explained(cases: list[CaseFinished], words: str) -> None:
+def test_the_exit_code_is_explained(cases: list[CaseFinished | CaseStarted], words: str) -> None:
     assert _text(_made(*cases)).splitlines()[-1] == words
+
+
+def test_an_interrupted_run_without_a_fail_says_so() -> None:
+    made = _made(_end("POD-01"), end=RunFinished(110.0, 2, "interrupted by SIGTERM"))
+
+    assert _text(made).splitlines()[-1] == "exit 2: the run was interrupted: what is missing was not tested"
 
 
 def test_without_colour_there_is_no_escape_not_even_a_foreign_one() -> None:

@@ -148,7 +148,7 @@ def _judgement_to_json(judgement: Judgement, history: History) -> Json:
 
 def _judgement_from_json(data: Json, history: History) -> Judgement:
     expected = list(history.expected.items())
-    cells = tuple(_cell(*expected[entry["flow"]], entry) for entry in data["cells"])
+    cells = tuple(_cell(*expected[int(entry["flow"])], entry) for entry in data["cells"])
     return Judgement(Verdict(data["verdict"]), data["reason"], cells, data["converged"], data["relapses"], data["excludes"])
 
 

@@ -18,9 +18,10 @@ __all__ = ["failure_text", "header_lines", "matrix_text", "meaning", "progress_l
 _LABEL = 13
 _COLOURS = {"pass": "32", "observed": "36", "unsupported": "33", "deviates": "33", "slow": "33", "flaky": "35"}
 _SHORT = {"observed": "obs", "unsupported": "unsup", "deviates": "dev", "inconclusive": "incon"}
+_INTERRUPTED = 2
 _MEANINGS = {
     1: "at least one promise is broken",
-    2: "the run was interrupted: what is missing was not tested",
+    _INTERRUPTED: "the run was interrupted: what is missing was not tested",
     3: "Netproof or pytest broke",
     4: "the command line or a file is wrong",
     5: "no case was selected",
@@ -33,6 +34,11 @@ _MEANINGS = {
 
 def header_lines(header: Mapping[str, Any]) -> list[str]:
     """What the run is about, as `RunStarted.header` or a document's `header` says it; what nobody knows is left out."""
+    return [f"{label:<{_LABEL}}{plain(text)}" for label, text in labelled(header)]
+
+
+def labelled(header: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The header as pairs of label and text."""
     known = Header.of([header])
     entries = [
         ("cluster", f"{known.cluster} ({known.provider})" if known.provider else known.cluster),
@@ -45,7 +51,7 @@ def header_lines(header: Mapping[str, Any]) -> list[str]:
         ("selected", selection(header)),
         ("mind", "; ".join(_caveats(known))),
     ]
-    return [f"{label:<{_LABEL}}{plain(text)}" for label, text in entries if text]
+    return [(label, text) for label, text in entries if text]
 
 
 def selection(header: Mapping[str, Any]) -> str:
@@ -62,6 +68,8 @@ def progress_line(waiting: Waiting) -> str:
 def meaning(document: Mapping[str, Any]) -> str:
     """The exit code in plain words."""
     code = document["exit_code"]
+    if code == _INTERRUPTED and any(run["verdict"] == Verdict.FAIL for run in [*document["results"], *document["further"]]):
+        return f"{_MEANINGS[1]}, and the run was interrupted: the rest was not tested"
     if code:
         return _MEANINGS.get(code, "")
     tested = {verdict: document["counts"][verdict] for verdict in ("pass", "deviates")}
@@ -76,7 +84,7 @@ def summary_lines(document: Mapping[str, Any], *, width: int, color: bool, repor
     lines = [*_table(document, width, paint), ""]
     for label, text in _remarks(document, report):
         lines += _wrapped(label, plain(text), width)
-    verdict = _exit_verdict(document["exit_code"])
+    verdict = tone(document["exit_code"])
     return [*lines, paint(f"exit {document['exit_code']}: {meaning(document)}", verdict)]
 
 
@@ -99,9 +107,9 @@ def _caveats(header: Header) -> Iterator[str]:
 def _remarks(document: Mapping[str, Any], report: str) -> Iterator[tuple[str, str]]:
     """Label and text of all that stands below the table."""
     if document["incomplete"]:
-        yield "INCOMPLETE", _incomplete(document["incomplete"])
+        yield "INCOMPLETE", incompleteness(document["incomplete"])
     if document["converged"]:
-        yield "converged", _convergence(document)
+        yield "converged", convergence(document)
     for run in document["further"]:
         yield "further", f"{run['case']}: {run['verdict']}: {run['reason']} (left behind by {run['caused_by']})"
     for run in document["superseded"]:
@@ -113,7 +121,8 @@ def _remarks(document: Mapping[str, Any], report: str) -> Iterator[tuple[str, st
     yield from ((("report", report),) if report else ())
 
 
-def _incomplete(incomplete: Mapping[str, Any]) -> str:
+def incompleteness(incomplete: Mapping[str, Any]) -> str:
+    """Why a run is incomplete, what was under way and how much is missing."""
     parts = [incomplete["reason"]]
     if incomplete["under_way"]:
         parts.append("under way: " + ", ".join(incomplete["under_way"]))
@@ -122,7 +131,8 @@ def _incomplete(incomplete: Mapping[str, Any]) -> str:
     return "; ".join(parts)
 
 
-def _convergence(document: Mapping[str, Any]) -> str:
+def convergence(document: Mapping[str, Any]) -> str:
+    """Time-to-converge in one line; the document must have it."""
     times, workers = document["converged"], len(document["workers"])
     figures = ", ".join(f"{name} {seconds(times[name])}" for name in ("p50", "p90", "max"))
     busy = f"; {workers} workers at once, so not for comparison" if workers > 1 else ""
@@ -150,7 +160,8 @@ def _worst(cells: Sequence[str], verdicts: Sequence[str]) -> str:
     return next((verdict for verdict, cell in reversed(list(zip(verdicts, cells, strict=True))) if cell != "-"), "pass")
 
 
-def _exit_verdict(code: int) -> str:
+def tone(code: int) -> str:
+    """The verdict whose colour an exit code has."""
     return {0: "pass", 11: "flaky", 12: "slow"}.get(code, "fail")
 
 

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from netproof.model.behaviour import Behaviour, Level
+from netproof.model.event import CaseFinished, Event, RunFinished, RunStarted, as_json
+from netproof.model.verdict import Verdict
+from netproof.report.document import document
+from netproof.report.html import page, write_html
+from netproof.report.strip import strip
+
+_VOID = {"meta"}
+
+
+class _Page(HTMLParser):
+    """Keeps elements, attributes and text, and whether every element is closed."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.links: list[str] = []
+        self.text = ""
+        self.open: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.open += [] if tag in _VOID else [tag]
+        self.links += [value or "" for name, value in attrs if name in ("href", "src")]
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def _end(case: str, verdict: Verdict = Verdict.PASS, **more: Any) -> CaseFinished:
+    values: dict[str, Any] = {"suite": "policy", "reason": f"because {verdict}", "seconds": 1.5} | more
+    return CaseFinished(103.0, case, case.split("/")[0], node_id="n", worker="gw0", verdict=verdict, **values)
+
+
+def _html(*cases: CaseFinished, end: RunFinished | None = None, url: str = "https://k8s.io/policy", **header: Any) -> str:
+    events: list[Event] = [RunStarted(100.0, {"cluster": "prod", "provider": "context"} | header), *cases, end or RunFinished(110.0, 0)]
+    known = {"NPI-02a": Behaviour("NPI-02a", "Nothing reaches a selected pod.", url, Level.MUST)}
+    return page(document((as_json(event) for event in events), behaviours=known))
+
+
+def test_every_element_is_closed() -> None:
+    read = _Page(_html(_end("NPI-02a/tcp", Verdict.FAIL, converged=0.4, matrix="x", evidence="evidence/x"), _end("POD-01")))
+
+    assert read.open == []
+    assert read.tags.count("article") == 1
+
+
+def test_a_failing_result_shows_promise_reason_matrix_and_evidence() -> None:
+    read = _Page(
+        _html(_end("NPI-02a/tcp", Verdict.FAIL, matrix="x/a  .!", evidence="evidence/NPI-02a__tcp"), _end("POD-01", reason="fine"))
+    )
+    article = read.text[read.text.index("What is broken") : read.text.index("What was tested")]
+
+    for words in ("fail NPI-02a/tcp", "Nothing reaches a selected pod.", "because fail", "x/a  .!", "evidence/NPI-02a__tcp"):
+        assert words in article
+    assert "fine" not in article
+    assert read.links.count("https://k8s.io/policy") == 1
+    assert "evidence/NPI-02a__tcp/README.txt" in read.links
+
+
+def test_the_worst_stands_first() -> None:
+    text = _Page(_html(_end("NPI-01", Verdict.FLAKY), _end("NPI-03", Verdict.FAIL, caused_by="NPI-01"), _end("NPI-02", Verdict.ERROR))).text
+
+    assert text.index("fail NPI-03") < text.index("error NPI-02") < text.index("flaky NPI-01")
+
+
+def test_the_answer_is_a_sentence_and_a_colour() -> None:
+    assert '<p class="answer pass">All promised behaviours that were tested hold.<small>1 pass' in _html(_end("POD-01"))
+    assert '<p class="answer fail">At least one promise is broken.<small>1 fail' in _html(_end("POD-01", Verdict.FAIL))
+
+
+def test_what_must_not_be_overlooked_is_near_the_top() -> None:
+    end = RunFinished(110.0, 2, "interrupted by SIGTERM", ("namespace n",), ("NPI-05 holds by now",), ("slow disk",))
+    text = _Page(_html(_end("POD-01"), end=end, testbed=True)).text
+    top = text[: text.index("Suites")]
+
+    for words in ("built from source", "interrupted by SIGTERM", "namespace n", "NPI-05 holds by now", "slow disk"):
+        assert words in top
+
+
+def test_everything_of_the_run_is_escaped() -> None:
+    evil = "<script>alert(1)</script><img src=x onerror=y>\"'&\x1b[31m\x00"
+    figures = {evil: 1.0}
+    fields = {"reason": evil, "matrix": evil, "evidence": evil, "deviation": evil, "coverage": evil, "excludes": evil, "suite": evil}
+    cases = [
+        _end(f"NPI-02a/{evil}", Verdict.FAIL, converged=0.5, figures=figures, **fields),
+        _end(evil, Verdict.FAIL, caused_by=evil),
+    ]
+    clean = _html(_end("NPI-02a", Verdict.FAIL, converged=0.5, matrix="m", figures={"x": 1.0}), _end("NPI-01", Verdict.FAIL, caused_by="y"))
+    end = RunFinished(110.0, 1, evil, (evil,), (evil,), (evil,))
+    html = _html(*cases, end=end, url=evil, cluster=evil, unsupported={evil: evil}, command=evil)
+
+    assert "script" not in _Page(html).tags
+    assert "img" not in _Page(html).tags
+    assert set(_Page(html).tags) <= set(_Page(clean).tags)
+    assert "\x1b" not in html
+    assert "\x00" not in html
+
+
+@pytest.mark.parametrize("url", ["javascript:alert(1)", "//evil.example", "data:text/html,x"])
+def test_only_web_addresses_become_links(url: str) -> None:
+    read = _Page(_html(_end("NPI-02a", Verdict.FAIL, deviation=url, evidence=url), url=url))
+
+    assert read.links == []
+    assert url in read.text
+
+
+@pytest.mark.parametrize("place", ["/etc", "../../x", "evidence/../../x"])
+def test_evidence_outside_the_report_is_no_link(place: str) -> None:
+    assert _Page(_html(_end("POD-01", Verdict.FAIL, evidence=place))).links == []
+
+
+def test_the_page_needs_nothing_else() -> None:
+    html = _html(_end("NPI-02a", Verdict.FAIL, converged=0.5))
+
+    assert not re.search(r"@import|url\(|<link|<script|<img|src=", html)
+    assert "prefers-color-scheme: dark" in html
+
+
+def test_the_page_is_written(tmp_path: Path) -> None:
+    events = [as_json(RunStarted(1.0, {"cluster": "prod"})), as_json(_end("POD-01", reason="é"))]
+    write_html(document(events), tmp_path / "report.html")
+
+    assert "é" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_each_case_is_a_dot_at_its_time() -> None:
+    svg = strip([(0.0, "a"), (2.0, "b"), (2.0, "c"), (0.5, "<d>")], {"p50": 0.5})
+    dots = re.findall(r'cx="([\d.]+)" cy="(\d+)" r="4"><title>(.*?)</title>', svg)
+
+    assert dots == [
+        ("40.0", "80", "a: 0.00 s"),
+        ("260.0", "80", "&lt;d&gt;: 0.50 s"),
+        ("920.0", "80", "b: 2.00 s"),
+        ("920.0", "71", "c: 2.00 s"),
+    ]
+    assert ">p50 0.50 s</text>" in svg
+    assert ">2 s</text>" in svg
+
+
+@pytest.mark.parametrize("value", [0.0, 0.004, 0.7, 1.0, 1.01, 9.99, 119.0, 1e5])
+def test_every_time_has_its_place_on_the_axis(value: float) -> None:
+    assert all(40 <= float(x) <= 920 for x in re.findall(r'cx="([\d.]+)"', strip([(value, "a")], {"max": value})))
+
+
+def test_a_run_without_convergence_has_no_plot() -> None:
+    assert "<svg" not in _html(_end("POD-01"))
+    assert "<svg" in _html(_end("POD-01", converged=1.0))
