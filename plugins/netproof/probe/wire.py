@@ -1,0 +1,182 @@
+"""What rounds look like between the runner and the agents: flows to messages, and answers to attempts. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from netproof.model.flow import Flow
+from netproof.model.outcome import Attempt, Outcome
+from netproof.probe.stream import Identity
+
+STARVED = 0.15  # seconds of lag at either end after which silence proves nothing
+
+Lags = Sequence[tuple[float, float]]  # (from, to), when an agent's loop was away
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a round probes: up to one attempt at each of `offsets` while none has succeeded; flows start `spacing` seconds apart."""
+
+    offsets: tuple[float, ...] = (0.0, 0.05, 0.1)
+    timeout: float = 0.9  # below TCP's first retransmission at 1.0 s
+    spacing: float = 0.0
+
+    def lasts(self, flows: int) -> float:
+        """Seconds that a round of so many flows takes at most."""
+        return self.offsets[-1] + self.timeout + self.spacing * flows
+
+
+ROUND = Plan()
+# Where refusal is what is tested: one attempt long enough for TCP's second SYN, and apart, since ICMP errors are rate-limited.
+REFUSAL = Plan(offsets=(0.0,), timeout=3.0, spacing=0.25)
+
+
+def specification(index: int, flow: Flow, delay: float = 0.0) -> list[Any]:
+    """A flow as an agent takes it; `index` is the round's, over all agents."""
+    question = {"names": list(flow.question.names), "type": flow.question.type} if flow.question else None
+    return [index, str(flow.port.protocol), flow.address, flow.port.number, round(delay, 6), question]
+
+
+def by_source(flows: Sequence[Flow]) -> dict[str, list[int]]:
+    """The indices of the flows of each source agent."""
+    found: dict[str, list[int]] = {}
+    for index, flow in enumerate(flows):
+        found.setdefault(flow.source, []).append(index)
+    return found
+
+
+@dataclass(slots=True)
+class Faces:
+    """Which agent answered, by the identity in its answer."""
+
+    by_boot: dict[str, str] = field(default_factory=dict)
+    by_uid: dict[str, str] = field(default_factory=dict)
+    dropped: dict[str, str] = field(default_factory=dict)
+
+    def add(self, name: str, identity: Identity) -> None:
+        self.by_boot[identity.boot] = name
+        if identity.uid:
+            self.by_uid[identity.uid] = name
+
+    def drop(self, name: str) -> None:
+        """Keep who it was: an answer of a dropped agent must be told from one of a stranger."""
+        self.dropped |= {boot: known for boot, known in self.by_boot.items() if known == name}
+        self.by_boot = {boot: known for boot, known in self.by_boot.items() if known != name}
+        self.by_uid = {uid: known for uid, known in self.by_uid.items() if known != name}
+
+    def name(self, who: Any) -> str:
+        """The fleet's name of who answered; for a question the answer as it stands."""
+        if not isinstance(who, list):
+            return str(who)
+        pod, uid, _node, boot = who
+        if boot in self.by_boot:
+            return self.by_boot[boot]
+        if uid in self.by_uid:
+            return f"{self.by_uid[uid]} (restarted)"
+        return f"{self.dropped[boot]} (dropped)" if boot in self.dropped else f"{pod or 'somebody'} (not ours)"
+
+
+@dataclass(slots=True)
+class Sight:
+    """What is known of a round besides the attempts: when agents lagged, and which attempts they received."""
+
+    lags: dict[str, list[tuple[float, float]]] = field(default_factory=dict)  # by agent, on the runner's clock
+    received: dict[int, dict[str, int]] = field(default_factory=dict)  # flow index -> agent -> mask of attempts
+
+    def add_lags(self, agent: str, lags: Iterable[Sequence[float]], offset: float) -> None:
+        self.lags.setdefault(agent, []).extend((start + offset, end + offset) for start, end in lags if end - start > STARVED)
+
+    def add_seen(self, agent: str, flows: Mapping[str, str]) -> None:
+        for index, mask in flows.items():
+            self.received.setdefault(int(index), {})[agent] = int(mask, 16)
+
+    def receivers(self, index: int, number: int) -> list[str]:
+        """The agents whose log holds the nonce of that attempt."""
+        return sorted(agent for agent, mask in self.received.get(index, {}).items() if mask >> number & 1)
+
+    def starved(self, flow: Flow, began: float, ended: float) -> bool:
+        """Whether the loop of either end was away during that time; behind a Service anybody may have been meant."""
+        ends = {flow.source, flow.destination} if flow.destination in self.lags else set(self.lags)
+        return any(start < ended and end > began for agent in ends for start, end in self.lags.get(agent, ()))
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Makes attempts of what one agent told. `sent`: when it was asked, so nothing can have begun before."""
+
+    flows: Sequence[Flow]
+    faces: Faces
+    sight: Sight
+    offset: float
+    sent: float
+
+    def attempt(self, entry: Sequence[Any], who: Sequence[Any]) -> Attempt:
+        """One entry of an answer."""
+        index, number, began, took, outcome, face, source, port, detail = entry
+        flow, begun = self.flows[index], max(began + self.offset, self.sent)
+        responder = self.faces.name(who[face]) if face >= 0 else ""
+        receivers = self._receivers(index, number, outcome, responder)
+        starved = self.sight.starved(flow, begun, begun + took)
+        told = _told(detail, outcome, receivers)
+        return Attempt(begun, took, Outcome(outcome), responder, source, bool(receivers), starved, told, port)
+
+    def attempts(self, entries: Iterable[Sequence[Any]], who: Sequence[Any]) -> dict[Flow, list[Attempt]]:
+        """The attempts on each flow, in the order of their start."""
+        found: dict[Flow, list[Attempt]] = {}
+        for entry in entries:
+            found.setdefault(self.flows[entry[0]], []).append(self.attempt(entry, who))
+        for made in found.values():
+            made.sort(key=_began)
+        return found
+
+    def burst(self, told: Sequence[Any], who: Sequence[Any], began: float) -> Iterator[Attempt]:
+        """All attempts on one flow of a burst. Those of one kind share one object: the first start, the slowest, no port."""
+        index, starts, groups, odd = told
+        full = {entry[1]: entry for entry in odd}
+        kinds = _numbered(groups)
+        shared: dict[Any, Attempt] = {}
+        for number, start in enumerate(starts):
+            if number in full:
+                yield self.attempt(full[number], who)
+            else:
+                yield self._alike(index, number, began + start / 1000, kinds[number], who, shared)
+
+    def _alike(
+        self, index: int, number: int, began: float, group: Sequence[Any], who: Sequence[Any], shared: dict[Any, Attempt]
+    ) -> Attempt:
+        outcome, face, source, slow, _mask, slowest, detail = group
+        made = self.attempt([index, number, began, slowest, outcome, face, source, 0, detail], who)
+        return shared.setdefault((outcome, face, source, slow, made.received, made.starved), made)
+
+    def _receivers(self, index: int, number: int, outcome: str, responder: str) -> list[str]:
+        if outcome == Outcome.CONNECTED and self.flows[index].question is None:
+            return [responder] if responder in self.faces.by_boot.values() else []
+        return self.sight.receivers(index, number)
+
+
+def broken(began: float, ended: float, why: str) -> Attempt:
+    """What is said of a flow whose agent could not be asked."""
+    return Attempt(began, ended - began, Outcome.BROKEN, detail=why)
+
+
+def _told(detail: str, outcome: str, receivers: list[str]) -> str:
+    if outcome == Outcome.CONNECTED or not receivers:
+        return str(detail)
+    return "; ".join(filter(None, [str(detail), f"its nonce was received by {', '.join(receivers)}"]))
+
+
+def _numbered(groups: Sequence[Sequence[Any]]) -> dict[int, Sequence[Any]]:
+    found = {}
+    for group in groups:
+        mask = int(group[4], 16)
+        found.update({number: group for number in range(mask.bit_length()) if mask >> number & 1})
+    return found
+
+
+def _began(attempt: Attempt) -> float:
+    return attempt.began
+
+
+Settle = Callable[[Mapping[Flow, list[Attempt]]], bool]
