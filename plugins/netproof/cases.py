@@ -1,0 +1,66 @@
+"""What the writer of a case imports: `behaviour` and the protocols. The fixtures live in `suites/conftest.py`."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from netproof.model.flow import SCTP, TCP, UDP, Family, Port, Protocol
+from netproof.model.history import Decision
+
+AXES = ("protocol", "family", "via")  # their order in an id
+FAMILIES = (Family.IPV4,)
+
+
+@dataclass(frozen=True, slots=True)
+class Axes:
+    """Where a case stands on each axis; an axis that does not apply is absent."""
+
+    behaviour: str
+    values: Mapping[str, str]
+    needs: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """`NPI-02a/tcp/ipv4/pod-ip`: the behaviour, then the axes that apply."""
+        return "/".join([self.behaviour, *(self.values[axis].lower() for axis in AXES if axis in self.values)])
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """What `@behaviour` says of a test function."""
+
+    id: str
+    axes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
+
+    def cases(self, families: Iterable[Family]) -> Iterator[Axes]:
+        """One for each combination of the axes, in their fixed order."""
+        axes = {**self.axes, "family": self.axes.get("family", tuple(families))}
+        names = [axis for axis in AXES if axis in axes]
+        for values in itertools.product(*(axes[name] for name in names)):
+            yield Axes(self.id, dict(zip(names, map(str, values), strict=True)), self.needs)
+
+
+def behaviour(id_: str, *, needs: Sequence[str] = (), **axes: Sequence[str]) -> pytest.MarkDecorator:
+    """Say which behaviour of `suites/behaviours.toml` a test function proves, and on which axes it runs.
+
+    `protocol=[TCP, UDP]`, `via=["pod-ip"]`; the family is always an axis. `needs` names features beyond the behaviour's own.
+    """
+    unknown = sorted(set(axes) - set(AXES))
+    if unknown:
+        raise pytest.UsageError(f"@behaviour({id_!r}): unknown axes {', '.join(unknown)}; the axes are {', '.join(AXES)}")
+    return pytest.mark.behaviour(Marked(id_, axes, tuple(needs)))
+
+
+def marked(item_or_definition: Any) -> Marked | None:
+    """The `@behaviour` of a test function, None where it has none."""
+    mark = item_or_definition.get_closest_marker("behaviour")
+    return mark.args[0] if mark and mark.args and isinstance(mark.args[0], Marked) else None
+
+
+__all__ = ["AXES", "FAMILIES", "SCTP", "TCP", "UDP", "Axes", "Decision", "Family", "Marked", "Port", "Protocol", "behaviour", "marked"]

@@ -1,0 +1,83 @@
+"""The pytest plugin: options, marks, ids, and the two halves of a run. It holds no logic; importing it costs no cluster library."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from netproof.cases import FAMILIES, Axes, marked
+
+if TYPE_CHECKING:
+    from netproof.run.worker import CaseAtWork
+
+CASE: pytest.StashKey[CaseAtWork] = pytest.StashKey()
+WORKER = "netproof-worker"
+CONTROLLER = "netproof-controller"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    from netproof import options
+
+    options.add(parser)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "behaviour(marked): the behaviour that a case proves; use netproof.cases.behaviour")
+    config.addinivalue_line("markers", "smoke: belongs to the minute that a cluster admin waits for")
+    config.addinivalue_line("markers", "disruptive: restarts or breaks something that others in the cluster use")
+    if config.option.help or config.option.collectonly:
+        return
+    if hasattr(config, "workerinput"):
+        from netproof.run.worker import Worker
+
+        Worker.join(config)
+    elif config.getoption("netproof_cluster", None):
+        from netproof.run.controller import Controller
+
+        Controller.start(config)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One case for each combination of a behaviour's axes; the parametrize id is the case's id."""
+    mark = marked(metafunc.definition)
+    if mark and "case" in metafunc.fixturenames:
+        cases = list(mark.cases(FAMILIES))
+        metafunc.parametrize("case", cases, ids=[case.id for case in cases], indirect=True)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Every behaviour must be in the catalogue; without a cluster no case is run."""
+    found = [item for item in items if marked(item)]
+    if not found:
+        return
+    from netproof.run import collection
+
+    collection.require_known(found)
+    if config.pluginmanager.has_plugin(WORKER):
+        config.pluginmanager.get_plugin(WORKER).selected(found)  # type: ignore[union-attr]
+    elif not config.option.collectonly:
+        from netproof.options import NO_CLUSTER
+
+        raise pytest.UsageError(NO_CLUSTER)
+
+
+def axes_of(item: Any) -> Axes | None:
+    """Where an item stands on the axes; None where it is no case."""
+    callspec = getattr(item, "callspec", None)
+    value = callspec.params.get("case") if callspec else None
+    return value if isinstance(value, Axes) else None
+
+
+def pytest_report_teststatus(report: pytest.TestReport | pytest.CollectReport) -> tuple[str, str, str] | None:
+    """The verdict's own word and letter. Failing verdicts count as failed, so that -x, --lf and JUnit mean what they say."""
+    said = getattr(report, "netproof", None)
+    if not said or getattr(report, "when", "") != "call":
+        return None
+    from netproof.model.verdict import Verdict
+
+    verdict = Verdict(said["verdict"])
+    category = "passed" if verdict is Verdict.PASS else "failed" if verdict.failing else str(verdict)
+    return category, verdict.letter, str(verdict).upper()

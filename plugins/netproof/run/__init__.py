@@ -1,0 +1,1 @@
+"""One run: its controller, its workers, and how a test function becomes a verdict."""

@@ -1,0 +1,43 @@
+"""The cases that were collected: are they of the catalogue, and how much of it do they cover?"""
+
+from __future__ import annotations
+
+import functools
+import tomllib
+from collections.abc import Sequence
+
+import pytest
+
+from netproof import files
+from netproof.cases import marked
+from netproof.model.behaviour import Behaviour, BehaviourError, catalogue
+
+
+@functools.cache
+def behaviours() -> dict[str, Behaviour]:
+    """The catalogue of `suites/behaviours.toml` by id. Raises pytest.UsageError where it cannot be read."""
+    file = files.suites() / "behaviours.toml"
+    try:
+        return catalogue(tomllib.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, BehaviourError) as error:
+        raise pytest.UsageError(f"{file}: {error}") from error
+
+
+def require_known(items: Sequence[pytest.Item]) -> None:
+    """Raise UsageError for a case whose behaviour is unknown or withdrawn, and for two cases of one id."""
+    ids: dict[str, str] = {}
+    for item in items:
+        mark = marked(item)
+        known = behaviours().get(mark.id) if mark else None
+        if mark and (known is None or known.removed):
+            why = f"was withdrawn: {known.removed}" if known else "stands not in suites/behaviours.toml"
+            raise pytest.UsageError(f"{item.nodeid}: behaviour {mark.id} {why}")
+        case = item.callspec.id if hasattr(item, "callspec") else item.nodeid
+        if ids.setdefault(case, item.nodeid) != item.nodeid:
+            raise pytest.UsageError(f"{item.nodeid} and {ids[case]} have the same id {case}")
+
+
+def coverage(items: Sequence[pytest.Item]) -> tuple[int, int, int]:
+    """How many behaviours the items prove, how many there are, and how many cases that makes."""
+    selected = {mark.id for item in items if (mark := marked(item))}
+    return len(selected), sum(1 for known in behaviours().values() if not known.removed), len(items)

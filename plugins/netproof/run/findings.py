@@ -1,0 +1,143 @@
+"""What becomes of a verdict: a deviation may foresee it, evidence is kept, and what a case left behind is a result of its own."""
+
+from __future__ import annotations
+
+import datetime
+import time
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from netproof import files, options
+from netproof.cluster.logs import collect
+from netproof.cluster.settings import Settings
+from netproof.cluster.state import ClusterState
+from netproof.model.behaviour import Behaviour, Level
+from netproof.model.event import CaseFinished
+from netproof.model.verdict import Verdict
+from netproof.problem import Problem
+from netproof.report.evidence import write_bundle
+from netproof.report.failure import failure_text
+from netproof.report.matrix import matrix_text
+from netproof.run.attempt import Attempt
+from netproof.run.collection import behaviours
+from netproof.run.header import header_of
+from netproof.verdict import deviation as deviations
+from netproof.verdict.deviation import Deviation, DeviationError
+from netproof.world.case import Case
+
+_NO_EVIDENCE = (Verdict.PASS, Verdict.OBSERVED, Verdict.UNSUPPORTED)
+REMOVED = "NPI-01b"  # the behaviour: a removed policy stops acting
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a worker weighs its verdicts by, and where it keeps their evidence."""
+
+    report: Path
+    settings: Settings
+    state: ClusterState
+    known: tuple[Deviation, ...]
+
+    @staticmethod
+    def of(config: pytest.Config, settings: Settings, state: ClusterState, report: Path) -> Findings:
+        """Raises Problem for a deviations file that cannot be used."""
+        return Findings(report, settings, state, in_force(config, state))
+
+    def weigh(self, case: str, attempt: Attempt) -> Attempt:
+        """The attempt as it counts: foreseen by a deviation, or only observed where nothing is promised."""
+        promise = behaviours()[case.partition("/")[0]]
+        if promise.level is Level.MAY and attempt.verdict in (Verdict.PASS, Verdict.FAIL, Verdict.FLAKY, Verdict.SLOW):
+            return replace(attempt, verdict=Verdict.OBSERVED)
+        foreseen = deviations.find(self.known, case) if attempt.verdict is Verdict.FAIL else None
+        if foreseen is None:
+            return attempt
+        reason = f"known deviation ({foreseen.reason}): {attempt.reason}"
+        return replace(attempt, verdict=Verdict.DEVIATES, reason=reason, deviation=foreseen.link)
+
+    def keep(self, case: str, behaviour: Behaviour, attempt: Attempt, work: Case) -> str:
+        """Write the evidence of a verdict that needs some; the bundle's folder relative to the report's, else an empty text."""
+        if attempt.verdict in _NO_EVIDENCE and not attempt.left_closed:
+            return ""
+        seconds = sum(r.ended - r.began for step in attempt.steps for r in step.history.rounds) + 30.0
+        since = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=seconds)
+        logs = collect(work.runner.api, self.state.implementation, since) if self.state.implementation else {}
+        written = write_bundle(
+            self.report,
+            case=case,
+            behaviour=behaviour,
+            histories=[step.history for step in attempt.steps],
+            judgements=[step.judgement for step in attempt.steps],
+            objects=list({o["metadata"]["uid"]: o for step in attempt.steps for o in step.objects}.values()),
+            placement={name: pod.node for name, pod in work.world.pods.items()},
+            incidents=[incident for step in attempt.steps for incident in step.history.incidents],
+            logs=logs,
+            header=header_of(self.state),
+            repeat=self.repeat(case),
+        )
+        return str(written.relative_to(self.report))
+
+    def describe(self, case: str, behaviour: Behaviour, attempt: Attempt, evidence: str) -> Attempt:
+        """The attempt with its text for people."""
+        judgements = [step.judgement for step in attempt.steps]
+        text = failure_text(
+            case_id=case,
+            behaviour=behaviour,
+            judgements=judgements,
+            evidence=str(self.report / evidence) if evidence else "",
+            repeat=self.repeat(case),
+        )
+        lead = f"{str(attempt.verdict).upper()}: {attempt.reason}"
+        deciding = [judgement for judgement in judgements if judgement.verdict.failing and len(judgement.cells) > 1]
+        return replace(attempt, text=f"{lead}\n\n{text}", matrix=matrix_text(deciding[-1]) if deciding else "")
+
+    def further(self, case: str, attempt: Attempt, node_id: str, worker: str, evidence: str) -> Iterator[CaseFinished]:
+        """The result of its own that a policy which acts on after its removal is worth, naming the case that caused it."""
+        if not attempt.left_closed:
+            return
+        named = ", ".join(str(flow) for flow in attempt.left_closed[:3])
+        yield CaseFinished(
+            at=time.time(),
+            case=f"{REMOVED}/after/{case}",
+            behaviour=REMOVED,
+            suite="policy",
+            node_id=node_id,
+            worker=worker,
+            verdict=Verdict.FAIL,
+            reason=f"still closed {attempt.restored.seconds:.0f} s after the policies of {case} were removed: {named}",
+            seconds=attempt.restored.seconds,
+            evidence=evidence,
+            caused_by=case,
+        )
+
+    def repeat(self, case: str) -> str:
+        """The command that runs the case again."""
+        words = [f"--cluster={self.settings.cluster}"]
+        words += [f"--cni={self.settings.cni}"] if self.settings.cni else []
+        words += [f"--loadbalancer={self.settings.load_balancer}"] if self.settings.load_balancer else []
+        return f'pytest {" ".join(words)} -k "{case}"'
+
+
+def in_force(config: pytest.Config, state: ClusterState) -> tuple[Deviation, ...]:
+    """The deviations that hold for this implementation and version today. Raises Problem for a file that cannot be used."""
+    if state.implementation is None:
+        return ()
+    said = options.said(config).text("deviations")
+    found = known(Path(said) if said else files.suites() / "deviations" / f"{state.implementation.name}.toml", required=bool(said))
+    today = datetime.datetime.now(datetime.UTC).date()
+    return deviations.in_force(found, state.implementation.name, state.implementation.version, today)
+
+
+def known(file: Path, *, required: bool) -> tuple[Deviation, ...]:
+    """The deviations of a file; none where it is not there and nobody named it. Raises Problem."""
+    try:
+        return deviations.parse(tomllib.loads(file.read_text(encoding="utf-8")), str(file))
+    except FileNotFoundError:
+        if required:
+            raise Problem(f"--netproof-deviations={file}: there is no such file") from None
+        return ()
+    except (OSError, DeviationError, ValueError) as error:
+        raise Problem(f"the deviations file {file} cannot be used: {error}") from None

@@ -1,0 +1,118 @@
+"""From settings to a runner: the cluster is brought up by the first worker that needs it, the others wait and then use it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from filelock import FileLock
+
+from netproof.cluster import outsider
+from netproof.cluster.provider import provider_for
+from netproof.cluster.settings import Settings
+from netproof.cluster.state import ClusterState, Outsider
+from netproof.kube.client import Api, connect
+from netproof.kube.errors import Forbidden
+from netproof.kube.objects import path
+from netproof.kube.stream import Channel, execute, forward
+from netproof.model.flow import Family
+from netproof.model.history import Limits
+from netproof.probe.fleet import Fleet
+from netproof.probe.stream import Dial
+from netproof.problem import Problem
+from netproof.world.budget import Budget
+from netproof.world.placement import schedulable
+from netproof.world.pods import CONTROL_PORT
+from netproof.world.runner import Outside, Progress, Runner
+
+CAPS = {"lab": 5.0, "kind": 30.0, "context": 120.0}
+RATE = 6000.0  # attempts/s of all workers together: above it, starved sockets invent denials (measured)
+TABLE_SHARE = 0.25  # of the smallest connection table, for all workers together
+SMALLEST_TABLE = 65_536  # entries, where nobody says: the kernel's default on small machines
+OUTSIDER_LIMIT = 60.0
+_RELAY = ["python3", "-I", "/netproof/agent.py", "relay", str(CONTROL_PORT)]
+
+
+def cluster(settings: Settings, progress: Progress) -> ClusterState:
+    """The run's cluster, made on the first call of all processes. Raises Problem, in each of them, where it can't be had."""
+    failure = settings.folder / "problem.json"
+    with FileLock(settings.folder / "cluster.lock"):
+        if failure.exists():
+            raise Problem(json.loads(failure.read_text())["text"])
+        state = ClusterState.read(settings.folder)
+        if state is None:
+            state = _up(settings, progress, failure)
+    return state
+
+
+def _up(settings: Settings, progress: Progress, failure: Path) -> ClusterState:
+    try:
+        state = provider_for(settings).up(settings, progress)
+    except Problem as problem:
+        failure.write_text(json.dumps({"text": str(problem)}))
+        raise
+    state.write(settings.folder)
+    return state
+
+
+def runner(settings: Settings, state: ClusterState, *, token: str, worker: str, workers: int, limits: Limits, progress: Progress) -> Runner:
+    """A worker's means on that cluster: its own API client, its own fleet with the outsiders in it. Raises Problem."""
+    api = connect(Path(state.kubeconfig) if state.kubeconfig else None, state.context)
+    nodes = api.list(path("Node"))
+    fleet = Fleet(token, settings.run, alive=api.alive)
+    outside = [Outside(o.name, {Family(family): address for family, address in o.addresses.items()}) for o in state.outsiders]
+    fleet.add_many({o.name: _dial_outsider(o) for o in state.outsiders}, limit=OUTSIDER_LIMIT)
+    return Runner(
+        api=api,
+        fleet=fleet,
+        run=settings.run,
+        worker=worker,
+        token=token,
+        image=settings.probe_image,
+        nodes=schedulable(nodes),
+        every_node=nodes,
+        dial=_dialler(api),
+        progress=progress,
+        limits=limits,
+        budget=Budget(RATE / workers, int(_smallest_table(state) * TABLE_SHARE / workers), time.monotonic),
+        outside=outside,
+    )
+
+
+def limits(settings: Settings, *, cap: float | None, budget: float | None, burst: float | None, smoke: bool) -> Limits:
+    """The bounds of a run: what the user said, else those of the provider; smoke has no burst."""
+    found = Limits(cap=cap if cap is not None else CAPS[settings.provider_name], budget=budget)
+    denied = 0 if smoke else found.burst_denied
+    denied = denied if burst is None else int(burst)
+    return replace(found, burst_denied=denied, burst_allowed=-(-denied // 5))
+
+
+def _smallest_table(state: ClusterState) -> int:
+    sizes = state.implementation.conntrack.values() if state.implementation else ()
+    return min(sizes, default=SMALLEST_TABLE)
+
+
+def _dial_outsider(found: Outsider) -> Dial:
+    return lambda: outsider.dial(found)
+
+
+def _dialler(api: Api) -> Callable[[str, str], Dial]:
+    """By port-forward; by exec from the first time on that port-forward is refused."""
+    ways: list[Callable[[str, str], Channel]] = [
+        lambda namespace, pod: forward(api, namespace, pod, CONTROL_PORT),
+        lambda namespace, pod: execute(api, namespace, pod, _RELAY, container="agent"),
+    ]
+
+    def dial(namespace: str, pod: str) -> Channel:
+        try:
+            return ways[0](namespace, pod)
+        except Forbidden:
+            if len(ways) == 1:
+                raise
+            del ways[0]
+            return ways[0](namespace, pod)
+
+    return lambda namespace, pod: lambda: dial(namespace, pod)

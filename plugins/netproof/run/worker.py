@@ -1,0 +1,275 @@
+"""The half of a run that works: it brings up what a case needs, runs it, confirms a failure in a fresh world, and tells the journal."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from netproof import options
+from netproof.cases import Axes
+from netproof.cluster.state import ClusterState
+from netproof.model.behaviour import Behaviour, Level
+from netproof.model.event import CaseFinished, CaseStarted, Event, RunStarted, Waiting
+from netproof.model.flow import Family
+from netproof.model.verdict import Verdict
+from netproof.plugin import CASE, WORKER, axes_of
+from netproof.problem import Problem
+from netproof.report.journal import Journal
+from netproof.run import collection, ground
+from netproof.run.assignment import Assignment
+from netproof.run.attempt import Attempt, run_once
+from netproof.run.findings import Findings
+from netproof.run.header import header_of
+from netproof.world import world as worlds
+from netproof.world.case import Case
+from netproof.world.language import CaseWorld, Expect
+from netproof.world.runner import Runner
+from netproof.world.verdicts import Unsupported, Verdicted
+from netproof.world.world import World
+
+_TELL_EVERY = 2.0  # seconds between two words about one wait
+
+
+@dataclass(slots=True)
+class CaseAtWork:
+    """A case as the fixtures see it, and where it stands on the axes."""
+
+    axes: Axes
+    behaviour: Behaviour
+    case: Case
+    world: CaseWorld
+    expect: Expect
+    began: float
+    result: Attempt | None = None
+
+    def apply(self, *objects: Any) -> None:
+        """See `world.case.Case.apply`."""
+        self.case.apply(*objects)
+
+    def remove(self, *objects: Any) -> None:
+        """See `world.case.Case.remove`."""
+        self.case.remove(*objects)
+
+
+class Worker:
+    """Registered as a plugin in every process that runs cases."""
+
+    def __init__(self, config: pytest.Config, assignment: Assignment, name: str) -> None:
+        self.config = config
+        self.assignment = assignment
+        self.name = name
+        self.settings = assignment.settings(config)
+        self.journal = Journal(Path(assignment.folder), name)
+        self._case = ""
+        self._told: dict[str, float] = {}
+        self._runner: Runner | None = None
+        self._state: ClusterState | None = None
+        self._world: World | None = None
+        self._worlds = 0
+        self._findings: Findings | None = None
+        self._done: list[str] = []
+
+    @classmethod
+    def join(cls, config: pytest.Config, assignment: Assignment | None = None) -> None:
+        """Take part in a run: what xdist's controller assigned, or in its own process. Nothing happens in a run without a cluster."""
+        assignment = assignment or Assignment.of(config)
+        if assignment:
+            name = getattr(config, "workerinput", {}).get("workerid", "main")
+            config.pluginmanager.register(cls(config, assignment, name), WORKER)
+
+    def selected(self, items: list[pytest.Item]) -> None:
+        """Told once of what was collected."""
+        proved, known, cases = collection.coverage(items)
+        if self.name in ("main", "gw0"):
+            self._tell(RunStarted(time.time(), {"selected": proved, "behaviours": known, "cases": cases}))
+
+    # pytest's hooks
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        axes = axes_of(item)
+        if axes is None:
+            return
+        self._case = axes.id
+        self._tell(CaseStarted(time.time(), axes.id, item.nodeid, self.name))
+        item.stash[CASE] = self._prepare(item, axes)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> bool | None:
+        work = pyfuncitem.stash.get(CASE, None)
+        if work is None:
+            return None
+        work.result = self._judge(pyfuncitem, work)
+        self._finish(pyfuncitem, work)
+        return True
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+        report = yield
+        if axes_of(item) is not None:
+            self._mark(report, item, call)
+        return report
+
+    def pytest_sessionfinish(self) -> None:
+        if self._runner:
+            self._runner.fleet.close()
+        self.journal.close()
+
+    # what a case needs
+
+    def _prepare(self, item: pytest.Item, axes: Axes) -> CaseAtWork:
+        behaviour = collection.behaviours()[axes.behaviour]
+        began = time.monotonic()
+        try:
+            runner = self._means()
+            self._require(axes, behaviour)
+            world = self._fresh() if self._world is None else self._world
+        except Unsupported as lacking:
+            self._tell_finished(item, axes, Attempt(Verdict.UNSUPPORTED, lacking.reason), began)
+            pytest.skip(lacking.reason)
+        except Problem as problem:
+            self._tell_finished(item, axes, Attempt(Verdict.ERROR, str(problem)), began)
+            raise
+        except (Verdicted, Exception) as error:
+            attempt = Attempt(Verdict.INCONCLUSIVE, f"the world could not be made: {error or type(error).__name__}")
+            self._tell_finished(item, axes, attempt, began)
+            raise
+        case = Case(runner, world, axes.id, runner.limits)
+        view = CaseWorld(case, Family({f.lower(): f for f in Family}[axes.values["family"].lower()]))
+        return CaseAtWork(axes, behaviour, case, view, Expect(case, view), began)
+
+    def _means(self) -> Runner:
+        if self._runner is None:
+            state = ground.cluster(self.settings, self._progress)
+            words = options.said(self.config)
+            bounds = ground.limits(
+                self.settings,
+                cap=words.number("cap"),
+                budget=words.number("budget"),
+                burst=words.number("burst"),
+                smoke=self.assignment.smoke,
+            )
+            self._state = state
+            self._tell(RunStarted(time.time(), header_of(state)))
+            self._runner = ground.runner(
+                self.settings,
+                state,
+                token=self.assignment.token,
+                worker=self.name,
+                workers=self.assignment.workers,
+                limits=bounds,
+                progress=self._progress,
+            )
+            self._findings = Findings.of(self.config, self.settings, state, Path(self.assignment.report))
+        return self._runner
+
+    def _require(self, axes: Axes, behaviour: Behaviour) -> None:
+        """Raise Unsupported, with the reason, for a feature that this cluster lacks or its implementation does not claim."""
+        lacking = self._state.unsupported if self._state else {}
+        if behaviour.level is Level.VENDOR:
+            raise Unsupported("a vendor's own behaviour, off unless asked for")
+        for feature in (behaviour.feature, *axes.needs):
+            if feature in lacking:
+                raise Unsupported(f"{feature}: {lacking[feature]}")
+
+    def _fresh(self) -> World:
+        self._give_up_world()
+        self._worlds += 1
+        self._world = worlds.make(self._means(), self._worlds)
+        return self._world
+
+    def _give_up_world(self) -> None:
+        if self._world is not None:
+            world, self._world = self._world, None
+            world.discard()
+
+    # a case
+
+    def _judge(self, item: pytest.Function, work: CaseAtWork) -> Attempt:
+        first = run_once(item, work.case, before=self._done)
+        if first.verdict in (Verdict.PASS, Verdict.OBSERVED, Verdict.UNSUPPORTED, Verdict.SLOW) and not first.left_closed:
+            return first
+        if not first.wants_confirmation:
+            self._give_up_world()
+            return first
+        self._progress("a fail is confirmed in a fresh world", 0.0, work.case.limits.cap)
+        try:
+            work.case.again(self._fresh())
+        except Exception as error:
+            return first.unconfirmed(error)
+        again = run_once(item, work.case, before=[])
+        if again.verdict.failing:
+            self._give_up_world()
+        return first.confirmed_by(again)
+
+    def _finish(self, item: pytest.Function, work: CaseAtWork) -> None:
+        attempt = work.result
+        if attempt is None or self._findings is None:
+            return
+        self._done.append(work.axes.id)
+        attempt = work.result = self._findings.weigh(work.axes.id, attempt)
+        evidence = self._findings.keep(work.axes.id, work.behaviour, attempt, work.case)
+        attempt = work.result = self._findings.describe(work.axes.id, work.behaviour, attempt, evidence)
+        self._tell_finished(item, work.axes, attempt, work.began, evidence=evidence)
+        for event in self._findings.further(work.axes.id, attempt, item.nodeid, self.name, evidence):
+            self._tell(event)
+        raised = attempt.error or attempt.exception
+        if raised:
+            raise raised
+
+    def _tell_finished(self, item: pytest.Item, axes: Axes, attempt: Attempt, began: float, *, evidence: str = "") -> None:
+        self._tell(
+            CaseFinished(
+                at=time.time(),
+                case=axes.id,
+                behaviour=axes.behaviour,
+                suite=Path(item.nodeid.partition("::")[0]).parent.name,
+                node_id=item.nodeid,
+                worker=self.name,
+                verdict=attempt.verdict,
+                reason=attempt.reason,
+                seconds=time.monotonic() - began,
+                evidence=evidence,
+                coverage=self._coverage(),
+                **attempt.told(),
+            )
+        )
+
+    def _coverage(self) -> str:
+        return "same node only" if self._runner and len(self._runner.nodes) == 1 else ""
+
+    def _mark(self, report: Any, item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+        """Put the verdict on pytest's report: JSON values, as xdist carries no others."""
+        work = item.stash.get(CASE, None)
+        error = call.excinfo.value if call.excinfo else None
+        if isinstance(error, Problem):
+            report.netproof = {"verdict": str(Verdict.ERROR), "problem": str(error), "code": error.code}
+            report.longrepr = str(error)
+        elif report.when == "call" and work and work.result:
+            report.netproof = {"verdict": str(work.result.verdict)}
+            self._dress(report, work.result)
+        elif report.when == "setup" and report.failed:
+            report.longrepr = f"{type(error).__name__}: {error}" if not isinstance(error, AssertionError) else report.longrepr
+
+    def _dress(self, report: Any, attempt: Attempt) -> None:
+        if attempt.verdict is Verdict.DEVIATES:
+            report.outcome, report.wasxfail = "skipped", attempt.reason
+        elif attempt.verdict is Verdict.UNSUPPORTED:
+            report.outcome, report.longrepr = "skipped", (str(report.fspath), 0, attempt.reason)
+        elif report.failed and attempt.text:
+            report.longrepr = attempt.text
+
+    # telling
+
+    def _progress(self, what: str, waited: float, limit: float) -> None:
+        now = time.monotonic()
+        if waited >= _TELL_EVERY and now - self._told.get(what, 0.0) >= _TELL_EVERY:
+            self._told[what] = now
+            self._tell(Waiting(time.time(), self._case, what, round(waited, 1), limit))
+
+    def _tell(self, event: Event) -> None:
+        self.journal(event)

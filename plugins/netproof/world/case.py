@@ -1,0 +1,260 @@
+"""One run of a case against a world: what it applies, what it expects, and how the world is put back afterwards."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from netproof.kube.client import ApiError, NotFound
+from netproof.kube.objects import path, path_of
+from netproof.model.flow import Flow
+from netproof.model.history import Decision, Expectation, History, Incident, Judgement, Limits
+from netproof.model.outcome import Outcome, Phase, Round
+from netproof.model.verdict import Verdict, worst
+from netproof.verdict.control import Side, refuse_unchanged
+from netproof.verdict.judge import judge
+from netproof.world import labels, sentinel
+from netproof.world.pods import Pod
+from netproof.world.runner import Runner
+from netproof.world.stamp import sides, stamp
+from netproof.world.step import Script, perform
+from netproof.world.verdicts import Inconclusive, Misused, Slow, raise_for
+from netproof.world.world import World
+
+Object = dict[str, Any]
+_POLICY = "NetworkPolicy"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a step left: its history, the verdict on it, and the objects as they were applied."""
+
+    history: History
+    judgement: Judgement
+    objects: tuple[Object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """How it went to put the world back: the flows that still did not connect when time was up, and the rounds."""
+
+    closed: tuple[Flow, ...] = ()
+    rounds: tuple[Round, ...] = ()
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class Case:
+    """A case at work. `apply` and `remove` only queue; `settle` controls first, changes then, and judges."""
+
+    runner: Runner
+    world: World
+    id: str
+    limits: Limits
+    key: str = field(default_factory=lambda: f"c{secrets.token_hex(4)}")
+    steps: list[Step] = field(default_factory=list)
+    applied: dict[str, Object] = field(default_factory=dict)  # path -> the object as the API answered
+    promised: bool = False  # something was promised and kept that needed no step (an address was given)
+    _queue: list[tuple[str, Object]] = field(default_factory=list)
+    _labelled: set[str] = field(default_factory=set)
+    _prior: list[Round] = field(default_factory=list)
+
+    def again(self, world: World) -> None:
+        """Begin anew in a fresh world: nothing of the first run is kept."""
+        self.world = world
+        self.key = f"c{secrets.token_hex(4)}"
+        for kept in (self.steps, self.applied, self._queue, self._labelled, self._prior):
+            kept.clear()
+
+    # what a case says
+
+    def apply(self, *objects: Object) -> None:
+        """Queue policies to be created, or updated where they stand already. `namespace` is the world's letter: x, y or z."""
+        for obj in objects:
+            stamped = stamp(obj, self.key)
+            self._label("pods", wanted=stamped.pods)
+            self._label("namespaces", wanted=stamped.namespaces)
+            self._queue.append(("apply", self._placed(stamped.policy)))
+
+    def remove(self, *objects: Object) -> None:
+        """Queue policies to be deleted."""
+        self._queue += [("remove", self._placed(obj)) for obj in objects]
+
+    def settle(
+        self,
+        expected: Mapping[Flow, Expectation],
+        *,
+        controls: Mapping[Flow, Flow] | None = None,
+        with_sentinel: bool = False,
+        limits: Limits | None = None,
+    ) -> Judgement:
+        """Run one step and judge it. Raises Failed, Flaky, Inconclusive; Misused where the case itself is wrong."""
+        queued, self._queue = self._queue, []
+        policies = [obj for _, obj in queued]
+        self._refuse_unchanged(expected, policies, sheltered=with_sentinel)
+        script = Script(
+            expected=expected,
+            change=lambda: self._carry_out(queued),
+            afterwards=self._afterwards,
+            controls=controls or {},
+            prior=tuple(self._prior),
+            open_before=bool(policies) and not self.steps,
+            sentinel=(lambda: sentinel.hoist(self.world)) if with_sentinel else None,
+            limits=limits or self.limits,
+        )
+        history = perform(self.runner, script, self.runner.progress)
+        judgement = judge(history)
+        self.steps.append(Step(history, judgement, tuple(self.applied.values())))
+        self._carry_over(history)
+        raise_for(judgement)
+        return judgement
+
+    # what the plugin asks
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst of its steps so far."""
+        return worst(*(step.judgement.verdict for step in self.steps))
+
+    def raise_slow(self) -> None:
+        """Raise Slow where a step was right but over the budget."""
+        for step in self.steps:
+            if step.judgement.verdict is Verdict.SLOW:
+                raise Slow(step.judgement.reason, step.judgement)
+
+    def restore(self) -> Restored:
+        """Delete what the case applied and wait until the flows that it closed are open again, up to the cap.
+
+        Never raises for the network; ApiUnavailable where the API is gone.
+        """
+        touched = bool(self.applied)
+        began = self.runner.clock()
+        for where, obj in self.applied.items():
+            self.runner.api.delete(where, uid=obj["metadata"]["uid"])
+        self.applied.clear()
+        sentinel.lower(self.world)
+        self.world.remove_services()
+        rounds = self._reopen() if touched else ()
+        closed = tuple(p.flow for p in rounds[-1].probes if p.flow not in _connected(rounds[-1:])) if rounds else ()
+        return Restored(closed, rounds, self.runner.clock() - began)
+
+    # steps
+
+    def _reopen(self) -> tuple[Round, ...]:
+        flows = list(dict.fromkeys(self._flows_to_reopen()))
+        deadline = self.runner.clock() + self.limits.cap
+        rounds: list[Round] = []
+        while flows:
+            rounds.append(self.runner.fleet.round(flows, Phase.RESTORE))
+            if len(_connected(rounds[-1:])) == len(flows) or self.runner.clock() > deadline:
+                break
+        return tuple(rounds)
+
+    def _flows_to_reopen(self) -> Iterator[Flow]:
+        """Those that connected before the first change, and the sentinel's."""
+        for step in self.steps[:1]:
+            before = _connected([r for r in step.history.rounds if r.phase is Phase.CONTROL])
+            yield from (flow for flow in step.history.expected if flow in before)
+            yield from (p.flow for r in step.history.rounds if r.phase is Phase.SENTINEL for p in r.probes)
+
+    def _carry_over(self, history: History) -> None:
+        """What connected in this step is a control for the next: its control rounds and the last of its stable ones."""
+        stable = [r for r in history.rounds if r.phase is Phase.STABILITY][-1:]
+        controls = [r for r in history.rounds if r.phase is Phase.CONTROL and r not in self._prior]
+        self._prior += controls + [replace(r, phase=Phase.CONTROL) for r in stable]
+
+    def _carry_out(self, queued: Sequence[tuple[str, Object]]) -> None:
+        for verb, obj in queued:
+            where = path_of(obj)
+            if verb == "remove":
+                self.runner.api.delete(where, uid=self.applied.pop(where)["metadata"]["uid"])
+            elif where in self.applied:
+                update = [{"op": "replace", "path": "/spec", "value": obj["spec"]}]
+                self.applied[where] = self.runner.api.patch(where, update, kind="json")
+            else:
+                self.applied[where] = self.runner.api.create(obj)
+
+    def _placed(self, obj: Object) -> Object:
+        """The object in the real namespace of the letter that it names, with the run's labels."""
+        letter = obj["metadata"]["namespace"]
+        if letter not in self.world.namespaces:
+            raise Misused(
+                f"{self.id} puts {obj['metadata']['name']} into namespace {letter!r}; a world has {', '.join(self.world.namespaces)}"
+            )
+        metadata = obj["metadata"] | {"namespace": self.world.namespaces[letter], "labels": self.world.recipe.labels}
+        return obj | {"metadata": metadata}
+
+    def _label(self, kind: str, *, wanted: bool) -> None:
+        if wanted and kind not in self._labelled:
+            self._labelled.add(kind)
+            put = self.world.label_pods if kind == "pods" else self.world.label_namespaces
+            put({labels.CASE: self.key})
+
+    def _refuse_unchanged(self, expected: Mapping[Flow, Expectation], policies: Sequence[Object], *, sheltered: bool) -> None:
+        """A case in which no cell changes on some node is refused before it runs, unless a sentinel stands behind it."""
+        if not policies or sheltered or self.steps:
+            return
+        ends = {flow: self._ends(flow, e) for flow, e in expected.items()}
+        denied = {flow: self._enforced(ends[flow], policies) for flow, e in expected.items() if e.decision is Decision.DENY}
+        subjects = {policy["metadata"]["namespace"] for policy in policies}
+        pods = [pod for pair in ends.values() for pod in pair if pod and pod.namespace in subjects]
+        placement = {flow: (a.node if a else "", b.node if b else "") for flow, (a, b) in ends.items()}
+        missing = refuse_unchanged(placement, denied, {pod.node for pod in pods})
+        if missing:
+            raise Misused(
+                f"{self.id} changes no cell on {', '.join(missing)}: nothing would show that the policy has been looked at there; "
+                "draw a denied cell on that node, or declare sentinel=True"
+            )
+
+    def _ends(self, flow: Flow, expectation: Expectation) -> tuple[Pod | None, Pod | None]:
+        """The pods at both ends; behind a Service it is the one responder, if there is one only."""
+        behind = next(iter(expectation.responders)) if len(expectation.responders) == 1 else ""
+        pods = self.world.pods
+        return pods.get(flow.source), pods.get(flow.destination) or pods.get(behind)
+
+    def _enforced(self, ends: tuple[Pod | None, Pod | None], policies: Sequence[Object]) -> set[Side]:
+        """At which ends of a flow these policies are enforced: ingress where the destination's namespace is theirs, egress the source's."""
+        found = set()
+        for policy in policies:
+            for side, pod in zip(Side, ends, strict=True):
+                if pod and pod.namespace == policy["metadata"]["namespace"] and side in sides(policy):
+                    found.add(side)
+        return found
+
+    def _afterwards(self) -> list[Incident]:
+        """What forbids a verdict after the rounds: a dead listener, an object that is not the one applied, a pod that is not the same."""
+        now = self.runner.clock()
+        dead = self.runner.fleet.own(list(self.world.pods))
+        found = [f"the agent in {name} no longer answers on its own {', '.join(map(str, ports))}" for name, ports in dead.items() if ports]
+        return [Incident(now, what) for what in [*found, *self._changed_objects(), *self._changed_pods()]]
+
+    def _changed_objects(self) -> Iterator[str]:
+        for where, obj in self.applied.items():
+            try:
+                now = self.runner.api.get(where)
+            except NotFound:
+                yield f"{obj['kind']} {obj['metadata']['name']} was deleted by somebody while the case ran"
+                continue
+            if now["metadata"]["uid"] != obj["metadata"]["uid"] or now["spec"] != obj["spec"]:
+                yield f"{obj['kind']} {obj['metadata']['name']} was changed by somebody while the case ran"
+
+    def _changed_pods(self) -> Iterator[str]:
+        for pod in self.world.pods.values():
+            try:
+                now = self.runner.api.get(path("Pod", pod.pod, pod.namespace))
+            except NotFound:
+                yield f"pod {pod.name} was deleted by somebody while the case ran"
+                continue
+            if now["metadata"]["uid"] != pod.uid or now["status"].get("phase") != "Running":
+                yield f"pod {pod.name} is no longer the one that was probed ({now['status'].get('phase')})"
+
+
+def _connected(rounds: Sequence[Round]) -> set[Flow]:
+    return {p.flow for r in rounds for p in r.probes if any(a.outcome is Outcome.CONNECTED for a in p.attempts)}
+
+
+def refused_by_api(error: ApiError) -> Inconclusive:
+    """What a case says when the API server refuses one of its objects."""
+    return Inconclusive(f"the API server refused an object of this case: {error}")

@@ -1,0 +1,115 @@
+"""The objects that a world consists of, made from `manifests/probe/` by filling in what is this run's."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from netproof import files
+from netproof.model.flow import TCP, UDP, Family
+from netproof.probe import agent
+from netproof.world import labels
+from netproof.world.placement import Node
+
+CONTROL_PORT = 9600  # on the pod's loopback
+READY_PORT = 9601  # open while a pod with `readiness` shall be Ready: the kubelet's probe connects to it
+PORTS = (TCP(8080), UDP(8080), TCP(8081), UDP(8081))
+SILENCE = 120  # seconds without a word from the runner after which an agent ends
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A probe pod as it runs. `name` is short (`x/a`), `namespace` and `pod` are the API's."""
+
+    name: str
+    namespace: str
+    pod: str
+    uid: str
+    node: str
+    addresses: Mapping[Family, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What the objects of one world share."""
+
+    run: str
+    world: str
+    token: str
+    image: str
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return {labels.RUN: self.run, labels.WORLD: self.world}
+
+
+def agent_settings(run: str, token: str) -> str:
+    """The agent's configuration as its environment holds it. The token itself is not in it, so nothing secret reaches the API."""
+    digest = hashlib.sha256(token.encode()).hexdigest()
+    ports = [str(port) for port in PORTS]
+    return json.dumps({"run": run, "token_sha256": digest, "control": CONTROL_PORT, "ports": ports, "silence": SILENCE})
+
+
+def namespace(name: str, letter: str, recipe: Recipe) -> Object:
+    """A namespace of the world; `ns: x` is what namespace selectors of cases speak of."""
+    made = _template("namespace.yaml")
+    made["metadata"]["name"] = name
+    made["metadata"]["labels"] |= recipe.labels | {"ns": letter}
+    return made
+
+
+def program(namespace: str, recipe: Recipe) -> Object:
+    """The ConfigMap with the agent's program."""
+    metadata = {"name": "netproof-agent", "namespace": namespace, "labels": recipe.labels}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"agent.py": _source()}}
+
+
+def pod(name: str, namespace: str, node: Node, recipe: Recipe, *, readiness: bool = False) -> Object:
+    """A probe pod for that node. With `readiness` it is Ready only while its agent listens on READY_PORT."""
+    made = _template("pod.yaml")
+    made["metadata"] |= {"name": name, "namespace": namespace}
+    made["metadata"]["labels"] |= recipe.labels | {"pod": name}
+    spec = made["spec"]
+    spec["nodeSelector"] = {"kubernetes.io/hostname": node.hostname}
+    container = spec["containers"][0]
+    container["image"] = recipe.image
+    container["env"] += [
+        {"name": "NETPROOF_POD", "value": f"{namespace}/{name}"},
+        {"name": "NETPROOF_AGENT", "value": agent_settings(recipe.run, recipe.token)},
+    ]
+    container["ports"] = [{"containerPort": port.number, "protocol": str(port.protocol)} for port in PORTS]
+    if readiness:
+        container["readinessProbe"] = {"tcpSocket": {"port": READY_PORT}, "periodSeconds": 1, "failureThreshold": 1}
+    return made
+
+
+def running(name: str, obj: Mapping[str, Any]) -> Pod:
+    """The pod as the API shows it once it has its addresses."""
+    addresses = {Family.of(entry["ip"]): entry["ip"] for entry in obj["status"]["podIPs"]}
+    meta = obj["metadata"]
+    return Pod(name, meta["namespace"], meta["name"], meta["uid"], obj["spec"]["nodeName"], addresses)
+
+
+@functools.cache
+def _source() -> str:
+    return Path(agent.__file__).read_text()
+
+
+@functools.cache
+def _parsed(name: str) -> Object:
+    parsed: Object = yaml.safe_load((files.manifests() / "probe" / name).read_text())
+    return parsed
+
+
+def _template(name: str) -> Object:
+    return copy.deepcopy(_parsed(name))

@@ -1,0 +1,128 @@
+"""One step of a case as it is run: control, change, sentinel, candidate, stability, burst, afterwards."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from netproof.model.flow import Flow
+from netproof.model.history import Decision, Expectation, History, Incident, Limits
+from netproof.model.outcome import Outcome, Phase, Round
+from netproof.probe.fleet import REFUSAL, ROUND, Plan
+from netproof.verdict.control import uncontrolled
+from netproof.verdict.settle import Step, next_step
+from netproof.world.runner import Runner
+
+CONTROL_LIMIT = 10.0  # seconds: a NodePort that was just made needs a moment until it connects
+CONTROL_ROUNDS = 3  # at least, however slow they are
+_NO_LIMITS = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """What a step shall do: the flows' expectations, how to change the cluster, and what to look at when all rounds are over.
+
+    `open_before`: every flow shall connect before the change (the world's mesh); one that doesn't is the environment's trouble.
+    `prior`: control rounds of earlier steps of the case. `sentinel`: applied after the change and awaited; it returns its rounds.
+    """
+
+    expected: Mapping[Flow, Expectation]
+    change: Callable[[], None]
+    afterwards: Callable[[], Sequence[Incident]]
+    controls: Mapping[Flow, Flow]
+    prior: tuple[Round, ...] = ()
+    open_before: bool = False
+    sentinel: Callable[[], tuple[Sequence[Round], Sequence[Incident]]] | None = None
+    limits: Limits = _NO_LIMITS
+
+
+def perform(runner: Runner, script: Script, progress: Callable[[str, float, float], None]) -> History:
+    """Run a step to its end. Nothing is changed where the control fails. Never raises for what the network does."""
+    mark = len(runner.fleet.incidents)
+    history = History(script.expected, math.nan, script.prior, script.controls, limits=script.limits)
+    history = _control(runner, script, history)
+    if uncontrolled(history):
+        return _with_incidents(runner, history, mark)
+    script.change()
+    history = replace(history, changed=runner.clock())
+    if script.sentinel:
+        rounds, incidents = script.sentinel()
+        history = replace(history, rounds=(*history.rounds, *rounds), incidents=(*history.incidents, *incidents))
+    history = _settle(runner, script, history, progress)
+    return _with_incidents(runner, history, mark)
+
+
+def _control(runner: Runner, script: Script, history: History) -> History:
+    flows = _to_control(script)
+    deadline = runner.clock() + CONTROL_LIMIT
+    rounds = 0
+    while flows and (rounds == 0 or _missing(script, history)) and (rounds < CONTROL_ROUNDS or runner.clock() < deadline):
+        history = _add(history, runner.fleet.round(flows, Phase.CONTROL))
+        rounds += 1
+    closed = _closed(script, history)
+    if closed:
+        names = ", ".join(str(flow) for flow in closed[:4]) + (f" and {len(closed) - 4} more" if len(closed) > 4 else "")
+        incident = Incident(runner.clock(), f"did not connect before anything was changed: {names}")
+        history = replace(history, incidents=(*history.incidents, incident))
+    return history
+
+
+def _missing(script: Script, history: History) -> bool:
+    return bool(uncontrolled(history) or _closed(script, history))
+
+
+def _to_control(script: Script) -> list[Flow]:
+    judged = (flow for flow, e in script.expected.items() if script.open_before or e.decision in (Decision.DENY, Decision.REFUSE))
+    return list(dict.fromkeys(script.controls.get(flow, flow) for flow in judged))
+
+
+def _closed(script: Script, history: History) -> list[Flow]:
+    """The flows to be allowed that the control did not see connect, where all shall be open before."""
+    if not script.open_before:
+        return []
+    seen = {p.flow for r in history.rounds for p in r.probes if any(a.outcome is Outcome.CONNECTED for a in p.attempts)}
+    return [flow for flow, e in script.expected.items() if e.decision is Decision.ALLOW and flow not in seen]
+
+
+def _settle(runner: Runner, script: Script, history: History, progress: Callable[[str, float, float], None]) -> History:
+    flows = list(script.expected)
+    while (step := next_step(history)) is not Step.DONE:
+        progress(f"{step} of {len(flows)} flows", runner.clock() - history.changed, script.limits.cap)
+        if step is Step.AFTERWARDS:
+            history = replace(history, checked=True, incidents=(*history.incidents, *script.afterwards()))
+        elif step is Step.BURST:
+            history = _add(history, _burst(runner, script))
+        else:
+            history = _add(history, runner.fleet.round(flows, step.phase or Phase.CANDIDATE, plan=_manner(script)))
+    return history
+
+
+def _manner(script: Script) -> Plan:
+    refused = any(e.decision is Decision.REFUSE for e in script.expected.values())
+    return REFUSAL if refused else ROUND
+
+
+def _burst(runner: Runner, script: Script) -> Round:
+    wanted = {flow: _burst_size(e, script.limits) for flow, e in script.expected.items()}
+    wanted = {flow: count for flow, count in wanted.items() if count}
+    share = runner.budget.share(sum(wanted.values()))
+    counts = {flow: max(1, int(count * share)) for flow, count in wanted.items()} if share > 0 else {}
+    if not counts:
+        now = runner.clock()
+        return Round(Phase.BURST, now, now, ())
+    runner.budget.spend(sum(counts.values()))
+    return runner.fleet.burst(counts, rate=runner.budget.rate)
+
+
+def _burst_size(expectation: Expectation, limits: Limits) -> int:
+    sizes = {Decision.DENY: limits.burst_denied, Decision.ALLOW: limits.burst_allowed}
+    return sizes.get(expectation.decision, 0)
+
+
+def _add(history: History, round_: Round) -> History:
+    return replace(history, rounds=(*history.rounds, round_))
+
+
+def _with_incidents(runner: Runner, history: History, mark: int) -> History:
+    return replace(history, incidents=(*history.incidents, *runner.fleet.incidents[mark:]))

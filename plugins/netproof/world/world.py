@@ -1,0 +1,186 @@
+"""A world: three namespaces x, y, z with pods a, b, c that belong to one worker, and the Services that its cases make."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from netproof.kube.objects import path
+from netproof.kube.wait import NotYet, until
+from netproof.model.flow import Family, Flow, Port
+from netproof.model.outcome import Outcome, Phase, Probe, Round
+from netproof.problem import Problem
+from netproof.world import labels, services
+from netproof.world import pods as probes
+from netproof.world.placement import Node, place
+from netproof.world.pods import Pod, Recipe
+from netproof.world.runner import Runner
+from netproof.world.services import Vip
+
+LETTERS = ("x", "y", "z")
+POD_LIMIT = 120.0  # seconds until all pods of a world run: image pulls included
+_PULL_FAILED = ("ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName")
+
+
+@dataclass(slots=True)
+class World:
+    """What exists of a world. `gate` is the last round of the mesh before anything was changed, `unreachable` what failed in it."""
+
+    runner: Runner
+    recipe: Recipe
+    namespaces: dict[str, str]
+    uids: dict[str, str] = field(default_factory=dict)  # of the namespaces
+    pods: dict[str, Pod] = field(default_factory=dict)
+    vips: dict[str, Vip] = field(default_factory=dict)
+    gate: Round | None = None
+    unreachable: tuple[Flow, ...] = ()
+
+    def flow(self, source: str, destination: str, port: Port, family: Family) -> Flow:
+        """The flow between two of its pods by pod IP."""
+        return Flow(source, destination, self.pods[destination].addresses[family], port, family)
+
+    def mesh(self, ports: Sequence[Port] = probes.PORTS, *, loopback: bool = False) -> list[Flow]:
+        """Every ordered pair of its standing pods on those ports; a pod to itself only with `loopback`."""
+        names = [f"{letter}/{name}" for letter in LETTERS for name in "abc"]
+        pairs = [pair for pair in itertools.product(names, names) if loopback or pair[0] != pair[1]]
+        return [self.flow(a, b, port, family) for family in self.runner.families for port in ports for a, b in pairs]
+
+    def node_of(self, agent: str) -> str:
+        """The node on which an agent stands; empty for one outside."""
+        return self.pods[agent].node if agent in self.pods else ""
+
+    def label_pods(self, values: Mapping[str, str | None], names: Iterable[str] | None = None) -> None:
+        """Set or (with None) remove labels on its pods."""
+        for name in list(self.pods) if names is None else names:
+            pod = self.pods[name]
+            self.runner.api.patch(path("Pod", pod.pod, pod.namespace), {"metadata": {"labels": dict(values)}})
+
+    def label_namespaces(self, values: Mapping[str, str | None]) -> None:
+        """Set or (with None) remove labels on its namespaces."""
+        for name in self.namespaces.values():
+            self.runner.api.patch(path("Namespace", name), {"metadata": {"labels": dict(values)}})
+
+    def add_pods(self, wanted: Mapping[str, Node], *, readiness: bool = False) -> list[Pod]:
+        """Further pods (`x/ready-0`), on those nodes, with their agents answering. They live as long as the world.
+
+        Raises Problem for an image that cannot be pulled, Late where they don't run in time.
+        """
+        for name, node in wanted.items():
+            letter, pod = name.split("/")
+            self.runner.api.create(probes.pod(pod, self.namespaces[letter], node, self.recipe, readiness=readiness))
+        made = self._await_pods(set(wanted))
+        self.pods |= {pod.name: pod for pod in made}
+        self.runner.fleet.add_many({pod.name: self.runner.dial_pod(pod) for pod in made}, limit=POD_LIMIT)
+        return made
+
+    def remove_pods(self, names: Iterable[str]) -> None:
+        """Delete pods that `add_pods` made."""
+        for name in names:
+            pod = self.pods.pop(name)
+            self.runner.fleet.drop(name)
+            self.runner.api.delete(path("Pod", pod.pod, pod.namespace), uid=pod.uid, grace=0)
+
+    def service(self, name: str, letter: str, ports: Mapping[Port, int], **spec: Any) -> Vip:
+        """Make a Service in a namespace of the world; its selector is a label of its own, put on pods by `select`."""
+        obj = services.service(name, self.namespaces[letter], ports, self.recipe.labels, **spec)
+        self.vips[name] = vip = services.vip(self.runner.api.create(obj))
+        return vip
+
+    def select(self, vip: Vip, names: Sequence[str]) -> None:
+        """Make these pods, and no others, the ones that a Service selects."""
+        label = labels.SELECTED + vip.name
+        before = {name for name in self.pods if self.pods[name].namespace == vip.namespace} - set(names)
+        self.label_pods({label: "yes"}, names)
+        self.label_pods({label: None}, before)
+
+    def remove_services(self) -> None:
+        """Delete the Services that the last case made."""
+        for vip in self.vips.values():
+            self.runner.api.delete(path("Service", vip.name, vip.namespace), uid=vip.uid)
+        self.vips.clear()
+
+    def discard(self) -> None:
+        """Give the world up: its agents are let go and its namespaces deleted, without waiting for their end."""
+        for name in self.pods:
+            self.runner.fleet.drop(name)
+        for letter, name in self.namespaces.items():
+            self.runner.api.delete(path("Namespace", name), uid=self.uids[letter])
+
+    def _await_pods(self, names: set[str]) -> list[Pod]:
+        def arrived() -> list[Pod] | None:
+            seen = self._list_pods()
+            missing = sorted(names - {name for name, obj in seen.items() if _is_running(obj)})
+            if not missing:
+                return [probes.running(name, seen[name]) for name in sorted(names)]
+            raise NotYet(_what_holds_up(missing, seen))
+
+        return until(arrived, what=f"{len(names)} probe pods to run", limit=POD_LIMIT, progress=self.runner.progress)
+
+    def _list_pods(self) -> dict[str, dict[str, Any]]:
+        found = {}
+        for letter, namespace in self.namespaces.items():
+            for obj in self.runner.api.list(path("Pod", namespace=namespace)):
+                found[f"{letter}/{obj['metadata']['name']}"] = obj
+        return found
+
+
+def make(runner: Runner, number: int) -> World:
+    """Make a world and prove its mesh: nine pods in three namespaces, agents answering, every pair probed on TCP and UDP.
+
+    A mesh that is not whole is no error here: `unreachable` says what failed, and the cases on those flows will be inconclusive.
+    Raises Problem where the cluster can't hold it (an image that can't be pulled), Late where it does not come up in time.
+    """
+    recipe = Recipe(runner.run, f"{runner.worker}-{number}", runner.token, runner.image)
+    world = World(runner, recipe, {letter: f"netproof-{runner.run}-{runner.worker}-{number}-{letter}" for letter in LETTERS})
+    for letter, name in world.namespaces.items():
+        world.uids[letter] = runner.api.create(probes.namespace(name, letter, recipe))["metadata"]["uid"]
+        runner.api.create(probes.program(name, recipe))
+    nodes = place(runner.nodes)
+    world.add_pods({f"{letter}/{name}": node for letter in LETTERS for name, node in nodes.items()})
+    _prove_mesh(world)
+    return world
+
+
+def _prove_mesh(world: World) -> None:
+    flows = world.mesh()
+    deadline = world.runner.clock() + world.runner.limits.cap
+    while True:
+        world.gate = world.runner.fleet.round(flows, Phase.CONTROL)
+        world.unreachable = tuple(probe.flow for probe in world.gate.probes if not _answered(probe))
+        if not world.unreachable or world.runner.clock() > deadline:
+            return
+
+
+def _answered(probe: Probe) -> bool:
+    return any(a.outcome is Outcome.CONNECTED and a.responder == probe.flow.destination for a in probe.attempts)
+
+
+def _is_running(obj: Mapping[str, Any]) -> bool:
+    status = obj.get("status", {})
+    return status.get("phase") == "Running" and bool(status.get("podIPs"))
+
+
+def _what_holds_up(missing: Sequence[str], seen: Mapping[str, Mapping[str, Any]]) -> str:
+    name = missing[0]
+    reason, message = _waiting(seen[name]) if name in seen else ("", "not created yet")
+    if reason in _PULL_FAILED:
+        image = seen[name]["spec"]["containers"][0]["image"]
+        node = seen[name]["spec"].get("nodeName", "?")
+        raise Problem(f"the probe image {image} can't be had on node {node} ({reason}: {message}); name another by --netproof-probe-image")
+    return f"{len(missing)} missing, {name}: {reason} {message}".strip()
+
+
+def _waiting(obj: Mapping[str, Any]) -> tuple[str, str]:
+    """Why a pod does not run yet: what its container or, before there is one, the scheduler says."""
+    status = obj.get("status", {})
+    for container in status.get("containerStatuses", []):
+        state = container.get("state", {})
+        for entry in (state.get("waiting"), state.get("terminated")):
+            if entry:
+                return entry.get("reason", ""), entry.get("message", "")
+    for condition in status.get("conditions", []):
+        if condition["type"] == "PodScheduled" and condition["status"] != "True":
+            return condition.get("reason", ""), condition.get("message", "")
+    return status.get("phase", ""), status.get("reason", "")

@@ -1,0 +1,1 @@
+"""What must hold: the cases. Run them by `pytest --cluster=…` in a checkout, by `netproof run --cluster=…` anywhere."""

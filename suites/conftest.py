@@ -1,0 +1,55 @@
+"""The fixtures of a case. Each is a window on the one `case` that the plugin runs, controls and judges."""
+
+from __future__ import annotations
+
+import pytest
+from netproof.model.flow import Family, Protocol
+from netproof.plugin import CASE
+
+
+@pytest.fixture(autouse=True)
+def case(request):
+    """The case at work; its parameter says where it stands on the axes."""
+    return request.node.stash[CASE]
+
+
+@pytest.fixture
+def protocol(case):
+    """The transport protocol of this case."""
+    return Protocol(case.axes.values["protocol"])
+
+
+@pytest.fixture
+def family(case):
+    """The IP family of this case."""
+    return Family(case.axes.values["family"])
+
+
+@pytest.fixture
+def via(case):
+    """By which address the destination is reached."""
+    return case.axes.values["via"]
+
+
+@pytest.fixture
+def world(case):
+    """Pods, Services and addresses; what it makes is gone after the case."""
+    return case.world
+
+
+@pytest.fixture
+def apply(case):
+    """Queue policies: they are applied when `expect` has done its control round."""
+    return case.apply
+
+
+@pytest.fixture
+def remove(case):
+    """Queue policies for removal."""
+    return case.remove
+
+
+@pytest.fixture
+def expect(case):
+    """Say what must hold now; it waits, repeats and judges."""
+    return case.expect

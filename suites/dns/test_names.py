@@ -1,0 +1,65 @@
+"""Cluster DNS: which names there are, and that the answer is the right one. Asked of the resolver in the pod's own /etc/resolv.conf."""
+
+from __future__ import annotations
+
+import pytest
+from netproof.cases import TCP, UDP, behaviour
+
+CLIENTS = ("x/a", "x/b")  # one on each node
+
+
+def asked(world, name, type_="A", *, over=UDP):
+    """The question from a pod on each node."""
+    return [world.pod(client).asks(name, type_, over=over) for client in CLIENTS]
+
+
+def domain(world):
+    """The cluster's domain, read off the search list: `namespace.svc.cluster.local svc.cluster.local cluster.local`."""
+    return next(suffix.removeprefix("svc.") for suffix in world.pod("x/a").search if suffix.startswith("svc."))
+
+
+@pytest.mark.smoke
+@behaviour("DNS-01", protocol=[UDP], via=["name"])
+def test_kubernetes_service(world, expect, protocol):
+    """`kubernetes.default`, short and in full, resolves to the API server's cluster IP."""
+    address = world.api_service_address()
+    names = ["kubernetes.default", "kubernetes.default.svc", f"kubernetes.default.svc.{domain(world)}."]
+
+    expect(*(flow for name in names for flow in asked(world, name, over=protocol))).answers(f"NOERROR A {address}")
+
+
+@behaviour("DNS-02", protocol=[UDP], via=["name"])
+def test_service_names(world, expect, protocol):
+    """A Service's name resolves to its own cluster IP, and to nothing else, in every form that the search list allows."""
+    web = world.service("web", selects=["x/a"], port=TCP(80), target=8080)
+    namespace = web.vip.namespace
+    names = ["web", f"web.{namespace}", f"web.{namespace}.svc", f"web.{namespace}.svc.{domain(world)}."]
+
+    expect(*(flow for name in names for flow in asked(world, name, over=protocol))).answers(f"NOERROR A {web.address}")
+
+
+@behaviour("DNS-03", protocol=[TCP], via=["name"])
+def test_names_over_tcp(world, expect, protocol):
+    """What is answered over UDP is answered over TCP too: the API server's name and a Service's."""
+    web = world.service("web", selects=["x/a"], port=TCP(80), target=8080)
+    full = f"{web.dns}.{domain(world)}."
+
+    expect(*asked(world, full, over=protocol)).answers(f"NOERROR A {web.address}")
+    expect(*asked(world, f"kubernetes.default.svc.{domain(world)}.", over=protocol)).answers(f"NOERROR A {world.api_service_address()}")
+
+
+@behaviour("DNS-06", protocol=[UDP], via=["name"])
+def test_headless_service(world, expect, protocol):
+    """A headless Service's name resolves to exactly the addresses of its ready pods."""
+    unready = world.pods("unready", ready=False)
+    web = world.service("web", selects=["x/a", "x/b", *unready], port=TCP(80), target=8080, clusterIP="None")
+    ready = sorted(world.pod(name).address for name in ("x/a", "x/b"))
+
+    expect(*asked(world, f"{web.dns}.{domain(world)}.", over=protocol)).answers(f"NOERROR A {' '.join(ready)}")
+
+
+@pytest.mark.smoke
+@behaviour("DNS-16", protocol=[UDP, TCP], via=["name"])
+def test_missing_name(world, expect, protocol):
+    """A name that does not exist below the cluster's domain is answered by NXDOMAIN at once."""
+    expect(*asked(world, f"no-such-service.default.svc.{domain(world)}.", over=protocol)).answers("NXDOMAIN")

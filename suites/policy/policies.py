@@ -1,0 +1,58 @@
+"""NetworkPolicies as plain dicts, spelled as the API spells them (networking.k8s.io/v1). Namespaces are the world's letters: x, y, z."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from netproof.cases import Port
+
+Object = dict[str, Any]
+
+
+def policy(
+    name: str, namespace: str, *, pods: Object | None = None, types: Sequence[str] | None = None, **rules: Sequence[Object]
+) -> Object:
+    """A NetworkPolicy. `pods` selects its subject (None: all), `rules` are `ingress` and `egress`; `types` may be left out as in the API."""
+    spec: Object = {"podSelector": pods or {}} | {direction: list(listed) for direction, listed in rules.items()}
+    if types is not None:
+        spec["policyTypes"] = list(types)
+    metadata = {"name": name, "namespace": namespace}
+    return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata, "spec": spec}
+
+
+def default_deny(namespace: str, *types: str) -> Object:
+    """Isolates every pod of the namespace in these directions and allows nothing."""
+    return policy(f"deny-{'-'.join(types).lower()}", namespace, types=types)
+
+
+def match(**labels: str) -> Object:
+    """A label selector with matchLabels."""
+    return {"matchLabels": labels}
+
+
+def pod(name: str) -> Object:
+    """Selects the world's pods of that name: `a`, `b` or `c`."""
+    return match(pod=name)
+
+
+def namespace(letter: str) -> Object:
+    """Selects the world's namespace of that letter."""
+    return match(ns=letter)
+
+
+def peer(*, pods: Object | None = None, namespaces: Object | None = None) -> Object:
+    """One peer: with both selectors they are ANDed."""
+    return {key: value for key, value in (("podSelector", pods), ("namespaceSelector", namespaces)) if value is not None}
+
+
+def block(cidr: str, *excepts: str) -> Object:
+    """An ipBlock peer."""
+    return {"ipBlock": {"cidr": cidr} | ({"except": list(excepts)} if excepts else {})}
+
+
+def allow(*peers: Object, ports: Sequence[Port] = (), direction: str = "from") -> Object:
+    """One rule: these peers on these ports. Without peers or ports the key is left out, which means any."""
+    rule: Object = {direction: list(peers)} if peers else {}
+    listed = [{"protocol": str(port.protocol), "port": port.number} for port in ports]
+    return rule | ({"ports": listed} if listed else {})
