@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,13 @@ import pytest
 import yaml
 from netproof.model.behaviour import Behaviour, Level
 from netproof.model.flow import TCP, Flow, Port, Protocol, Question
-from netproof.model.history import Cell, Decision, Expectation, History, Incident, Judgement
+from netproof.model.history import Cell, Decision, Expectation, History, Incident, Judgement, Limits
 from netproof.model.outcome import Attempt, Outcome, Phase, Probe, Round
 from netproof.model.verdict import Verdict
 from netproof.problem import Problem
 from netproof.report.evidence import load_bundle, write_bundle
 from netproof.report.replay import replay
+from netproof.verdict.judge import judge
 
 BEHAVIOUR = Behaviour("NPI-02a", "Nothing reaches a selected pod.", "https://k8s.io/policy", Level.MUST, "NetworkPolicy")
 FLOW = Flow("x/a", "x/b", "10.244.1.7", TCP(8080))
@@ -146,6 +148,20 @@ def test_a_replay_comes_to_the_same_verdict(tmp_path: Path) -> None:
     assert again.same
     assert "then: fail: 1 of 2 connected\n  now:  fail: 1 of 2 connected" in again.text
     assert again.text.endswith("then: fail\nnow:  fail\nThe verdict is the same.")
+
+
+def test_todays_rule_judges_a_replay(tmp_path: Path) -> None:
+    """Denied for four seconds, and then one attempt of the burst gets through."""
+    settled = [_round(Phase.STABILITY, began, Outcome.TIMED_OUT) for began in (100.5, 101.5, 102.5, 103.5)]
+    burst = _round(Phase.BURST, 105.0, Outcome.CONNECTED, responder="x/b", received=True)
+    leaky = replace(_history(), rounds=(*_history().rounds, *settled, burst), limits=Limits(burst_denied=1))
+    judged = judge(leaky)
+    path = _write(tmp_path, histories=[leaky], judgements=[judged])
+
+    assert judged.verdict is Verdict.FAIL
+    assert replay(path).same
+    _tamper(path, lambda data: data["steps"][0]["history"]["rounds"][-1]["probes"][0][1][0].update(outcome="timed-out", received=False))
+    assert replay(path).text.endswith("then: fail\nnow:  pass\nThe verdict is NOT the same.")
 
 
 def test_a_tampered_history_is_judged_otherwise(tmp_path: Path) -> None:

@@ -93,7 +93,8 @@ def test_wide_tables_stand_one_below_the_other() -> None:
         (Decision.DENY, Verdict.ERROR, 0, "X ?"),
         (Decision.REFUSE, Verdict.PASS, 0, "R R"),
         (Decision.REFUSE, Verdict.FAIL, 0, "R X!"),
-        (Decision.REFUSE, Verdict.FAIL, 1, "R .!"),
+        (Decision.REFUSE, Verdict.FAIL, 1, "R X!"),  # open before it converged
+        (Decision.REFUSE, Verdict.FAIL, 90, "R .!"),
         (Decision.OBSERVE, Verdict.OBSERVED, 90, "? ."),
         (Decision.OBSERVE, Verdict.OBSERVED, 0, "? X"),
     ],
@@ -106,7 +107,10 @@ def test_marks(expected: Decision, verdict: Verdict, connected: int, mark: str) 
 
 
 def test_flows_that_form_no_table_are_listed() -> None:
-    cells = [_cell("client", "web", DENIED, Verdict.FAIL, seen="answered by x/b", leak=True), _cell("client", "y/a", seen="allowed\x1b[1m")]
+    cells = [
+        _cell("client", "web", DENIED, Verdict.FAIL, seen="answered by x/b", leak=True),
+        _cell("client", "y/a", seen="allowed\x1b[1m\n"),
+    ]
 
     assert matrix_text(_judgement(*cells)).splitlines() == [
         "  flow                               expected  observed",
@@ -147,7 +151,7 @@ def test_a_failure_says_all_that_is_needed() -> None:
         allow expected, seen: timed out
             x/b -> y/a TCP/8080 (10.0.0.1)
 
-        as expected 0.80 s after the change, then 1 relapse
+        as expected from 0.80 s after the change on, after 1 relapse
         the burst shows: no leak above 3 % a flow at 95 %
 
         repeat:    pytest -k x
@@ -160,13 +164,6 @@ def test_steps_that_went_well_are_passed_over() -> None:
 
     assert "step 2 of 2: 1 of 6 flows leaks" in text
     assert "fine" not in text
-
-
-def test_a_plane_that_never_converged_is_told_from_one_that_leaks() -> None:
-    late = _cell("a", "b", ALLOWED, Verdict.FAIL, seen="timed out")
-
-    assert "never as expected" in _failure(_judgement(late))
-    assert "never as expected" not in _failure(_judgement(_square()[0]))
 
 
 def test_many_flows_of_one_kind_are_cut() -> None:

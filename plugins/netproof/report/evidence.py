@@ -21,7 +21,7 @@ from netproof.model.outcome import Attempt
 from netproof.model.verdict import Verdict, worst
 from netproof.problem import Problem
 from netproof.report.failure import failure_text
-from netproof.report.text import columns, count, plain
+from netproof.report.text import columns, count, line, plain
 
 VERSION = 1
 
@@ -205,14 +205,14 @@ def _rows(step: int, history: History) -> Iterator[tuple[str, ...]]:
     seen = [(attempt, probe.flow, round_.phase) for round_ in history.rounds for probe in round_.probes for attempt in probe.attempts]
     for attempt, flow, phase in sorted(seen, key=lambda entry: entry[0].began):
         at = f"{attempt.began - history.changed:+.3f}"
-        name = plain(f"{flow} ({flow.address})")
+        name = line(f"{flow} ({flow.address})")
         yield (str(step), phase, at, name, *_socket(attempt))
 
 
 def _socket(attempt: Attempt) -> tuple[str, ...]:
     marks = ("n" if attempt.received else "") + ("s" if attempt.starved else "")
-    words = (attempt.responder, attempt.source, marks, " ".join(attempt.detail.split()))
-    return (str(attempt.source_port or "-"), attempt.outcome, f"{attempt.took:.3f}", *(plain(word) or "-" for word in words))
+    words = (attempt.responder, attempt.source, marks, attempt.detail)
+    return (str(attempt.source_port or "-"), attempt.outcome, f"{attempt.took:.3f}", *(line(word) or "-" for word in words))
 
 
 def _readme(bundle: Bundle) -> str:

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from netproof.model.behaviour import Behaviour
 from netproof.model.history import Cell, Judgement
-from netproof.model.verdict import Verdict, worst
+from netproof.model.verdict import worst
 from netproof.report.matrix import differs, flow_name, matrix_text
-from netproof.report.text import count, indented, plain, seconds
+from netproof.report.text import count, indented, line, plain, seconds
 
 _SHOWN = 8  # flows of one kind
 
@@ -31,8 +31,8 @@ def differences(judgement: Judgement) -> str:
     kinds: dict[tuple[str, str, str], list[Cell]] = {}
     for cell in judgement.cells:
         if differs(cell) or cell.verdict.failing:
-            kinds.setdefault((cell.expected.decision, plain(cell.seen), plain(cell.expected.why)), []).append(cell)
-    return "\n".join(line for kind, cells in kinds.items() for line in _kind(*kind, cells))
+            kinds.setdefault((cell.expected.decision, line(cell.seen), line(cell.expected.why)), []).append(cell)
+    return "\n".join(text for kind, cells in kinds.items() for text in _kind(*kind, cells))
 
 
 def _step(judgement: Judgement, title: str) -> str:
@@ -60,10 +60,7 @@ def _flows(cells: Sequence[Cell]) -> Iterable[str]:
 
 def _circumstances(judgement: Judgement) -> Iterator[str]:
     if judgement.converged is not None:
-        yield f"as expected {seconds(judgement.converged)} after the change" + (
-            f", then {count(judgement.relapses, 'relapse')}" if judgement.relapses else ""
-        )
-    elif judgement.verdict is Verdict.FAIL and not judgement.leaks:
-        yield "never as expected after the change"
+        relapses = f", after {count(judgement.relapses, 'relapse')}" if judgement.relapses else ""
+        yield f"as expected from {seconds(judgement.converged)} after the change on{relapses}"
     if judgement.excludes:
         yield f"the burst shows: {plain(judgement.excludes)}"

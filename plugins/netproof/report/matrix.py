@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from netproof.model.history import Cell, Decision, Judgement
 from netproof.model.matrix import MARK, draw
 from netproof.model.verdict import Verdict
-from netproof.report.text import beside, columns, indented, plain
+from netproof.report.text import beside, columns, indented, line
 
 LEGEND = ". connected   X denied   ? undecided   - absent   ! differs"
 _WIDE = 120  # from here on the tables stand one below the other
@@ -27,14 +27,14 @@ def matrix_text(judgement: Judgement) -> str:
 
 def flow_list(cells: Iterable[Cell]) -> str:
     """One line a flow: what was expected, what was seen; `!` stands before those that differ."""
-    rows = [(f"{'!' if differs(cell) else ' '} {flow_name(cell)}", str(cell.expected.decision), plain(cell.seen)) for cell in cells]
+    rows = [(f"{'!' if differs(cell) else ' '} {flow_name(cell)}", str(cell.expected.decision), line(cell.seen)) for cell in cells]
     return "\n".join(columns([("  flow", "expected", "observed"), *rows]))
 
 
 def flow_name(cell: Cell) -> str:
     """The flow for people, its address included where that says more than the destination's name."""
     flow = cell.flow
-    return plain(f"{flow} ({flow.address})" if flow.address and flow.address != flow.destination else str(flow))
+    return line(f"{flow} ({flow.address})" if flow.address and flow.address != flow.destination else str(flow))
 
 
 def differs(cell: Cell) -> bool:
@@ -86,7 +86,7 @@ def _side_by_side(pairs: Pairs) -> str:
 
 
 def _observed(cell: Cell) -> str:
-    """The mark of what was seen: a denied flow that connected once was open, an allowed one is open if it mostly was."""
+    """The mark of what was seen: a denied flow that connected once was open, any other one is open if it mostly was."""
     if cell.leak:
         return "."
     if cell.verdict in (Verdict.INCONCLUSIVE, Verdict.ERROR, Verdict.FLAKY):
@@ -95,5 +95,5 @@ def _observed(cell: Cell) -> str:
         return MARK[cell.expected.decision]
     if cell.expected.decision is Decision.OBSERVE and not cell.attempts:
         return "?"
-    forbidden = cell.expected.decision in (Decision.DENY, Decision.REFUSE)
-    return "." if cell.connected > (0 if forbidden else cell.attempts / 2) else "X"
+    enough = 0 if cell.expected.decision is Decision.DENY else cell.attempts / 2
+    return "." if cell.connected > enough else "X"

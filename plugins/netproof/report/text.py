@@ -15,6 +15,11 @@ def plain(text: str) -> str:
     return _UNPRINTABLE.sub("", _ESCAPES.sub("", text))
 
 
+def line(text: str) -> str:
+    """The plain text as one line."""
+    return " ".join(plain(text).split())
+
+
 def seconds(value: float) -> str:
     """A duration for people: `0.83 s`, `42 s`, `3 min 20 s`."""
     if value < 10:
@@ -33,10 +38,10 @@ def count(number: int, noun: str) -> str:
 def columns(rows: Sequence[Sequence[str]], *, right: bool = False) -> list[str]:
     """The rows as aligned lines; with `right`, all columns but the first stand at their right edge."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [_line(row, widths, str.rjust if right else str.ljust).rstrip() for row in rows]
+    return [_aligned(row, widths, str.rjust if right else str.ljust).rstrip() for row in rows]
 
 
-def _line(row: Iterable[str], widths: Sequence[int], adjust: Callable[[str, int], str]) -> str:
+def _aligned(row: Iterable[str], widths: Sequence[int], adjust: Callable[[str, int], str]) -> str:
     first, *rest = zip(row, widths, strict=True)
     return "  ".join([first[0].ljust(first[1]), *(adjust(cell, width) for cell, width in rest)])
 
