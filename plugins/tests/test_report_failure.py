@@ -152,7 +152,7 @@ def test_a_failure_says_all_that_is_needed() -> None:
             x/b -> y/a TCP/8080 (10.0.0.1)
 
         as expected from 0.80 s after the change on, after 1 relapse
-        the burst shows: no leak above 3 % a flow at 95 %
+        shown: no leak above 3 % a flow at 95 %
 
         repeat:    pytest -k x
         evidence:  evidence/x

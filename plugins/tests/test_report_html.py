@@ -82,6 +82,11 @@ def test_the_worst_stands_first() -> None:
 def test_the_answer_is_a_sentence_and_a_colour() -> None:
     assert '<p class="answer pass">All promised behaviours that were tested hold.<small>1 pass' in _html(_end("POD-01"))
     assert '<p class="answer fail">At least one promise is broken.<small>1 fail' in _html(_end("POD-01", Verdict.FAIL))
+    assert '<p class="answer flaky">' in _html(_end("POD-01", Verdict.SLOW))
+
+
+def test_a_run_that_judged_nothing_is_not_green() -> None:
+    assert '<p class="answer inconclusive">Nothing that is promised was judged.' in _html(_end("POD-01", Verdict.UNSUPPORTED))
 
 
 def test_what_must_not_be_overlooked_is_near_the_top() -> None:

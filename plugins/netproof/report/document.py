@@ -41,7 +41,7 @@ def document(events: Iterable[Json], *, behaviours: Mapping[str, Behaviour] | No
     header = Header.of(event["header"] for event in events if event["event"] == "RunStarted")
     end: Json = next((event for event in reversed(events) if event["event"] == "RunFinished"), {})
     results, superseded = _last_of_each(_runs(events))
-    further = [_result(event) for event in events if event["event"] == "CaseFinished" and event["caused_by"]]
+    further = [_result(event) for event in events if event["event"] == "CaseFinished" and event.get("caused_by")]
     incomplete = _incomplete(end, results, header.cases)
     return {
         "$schema": SCHEMA,
@@ -76,7 +76,7 @@ def _runs(events: Iterable[Json]) -> list[Json]:
             if key in under_way:
                 runs.append(_cut_short(under_way[key]))
             under_way[key] = event
-        elif event["event"] == "CaseFinished" and not event["caused_by"]:
+        elif event["event"] == "CaseFinished" and not event.get("caused_by"):
             start = under_way.pop(key, {}).get("at", event["at"] - event["seconds"])
             runs.append(_result(event, started=start))
     runs += [_cut_short(event) for event in under_way.values()]

@@ -63,4 +63,4 @@ def _circumstances(judgement: Judgement) -> Iterator[str]:
         relapses = f", after {count(judgement.relapses, 'relapse')}" if judgement.relapses else ""
         yield f"as expected from {seconds(judgement.converged)} after the change on{relapses}"
     if judgement.excludes:
-        yield f"the burst shows: {plain(judgement.excludes)}"
+        yield f"shown: {plain(judgement.excludes)}"

@@ -55,7 +55,7 @@ def _answer(document: Mapping[str, Any]) -> str:
     counts = ", ".join(f"{number} {verdict}" for verdict, number in document["counts"].items() if number) or "no case ran"
     small = f"{counts} &middot; exit code {document['exit_code']}"
     headline = _text(words[:1].upper() + words[1:])
-    return f'<h1>{_text(_title(document))}</h1>\n<p class="answer {tone(document["exit_code"])}">{headline}.<small>{small}</small></p>'
+    return f'<h1>{_text(_title(document))}</h1>\n<p class="answer {tone(document)}">{headline}.<small>{small}</small></p>'
 
 
 def _notices(document: Mapping[str, Any]) -> Iterator[str]:

@@ -16,7 +16,7 @@ from netproof.report.text import columns, count, plain, seconds
 __all__ = ["failure_text", "header_lines", "matrix_text", "meaning", "progress_line", "summary_lines"]
 
 _LABEL = 13
-_COLOURS = {"pass": "32", "observed": "36", "unsupported": "33", "deviates": "33", "slow": "33", "flaky": "35"}
+_COLOURS = {"pass": "32", "observed": "36", "unsupported": "33", "deviates": "33", "slow": "33", "flaky": "35", "inconclusive": "35"}
 _SHORT = {"observed": "obs", "unsupported": "unsup", "deviates": "dev", "inconclusive": "incon"}
 _INTERRUPTED = 2
 _MEANINGS = {
@@ -78,14 +78,20 @@ def meaning(document: Mapping[str, Any]) -> str:
     return "all promised behaviours that were tested hold" + (", known deviations apart" if tested["deviates"] else "")
 
 
+def tone(document: Mapping[str, Any]) -> str:
+    """The verdict whose colour the whole run has; nothing judged is nothing to be green about."""
+    if document["exit_code"] == 0:
+        return "pass" if document["counts"]["pass"] else "inconclusive"
+    return {11: "flaky", 12: "slow"}.get(document["exit_code"], "fail")
+
+
 def summary_lines(document: Mapping[str, Any], *, width: int, color: bool, report: str = "") -> list[str]:
     """The end of a run: the table, time-to-converge, whatever else needs a reader's eye, and what the exit code means."""
     paint = _paint if color else _leave
     lines = [*_table(document, width, paint), ""]
     for label, text in _remarks(document, report):
         lines += _wrapped(label, plain(text), width)
-    verdict = tone(document["exit_code"])
-    return [*lines, paint(f"exit {document['exit_code']}: {meaning(document)}", verdict)]
+    return [*lines, paint(f"exit {document['exit_code']}: {meaning(document)}", tone(document))]
 
 
 def _nodes(header: Header) -> str:
@@ -158,11 +164,6 @@ def _row(counts: Mapping[str, int], verdicts: Sequence[str]) -> list[str]:
 
 def _worst(cells: Sequence[str], verdicts: Sequence[str]) -> str:
     return next((verdict for verdict, cell in reversed(list(zip(verdicts, cells, strict=True))) if cell != "-"), "pass")
-
-
-def tone(code: int) -> str:
-    """The verdict whose colour an exit code has."""
-    return {0: "pass", 11: "flaky", 12: "slow"}.get(code, "fail")
 
 
 def _wrapped(label: str, text: str, width: int) -> list[str]:
