@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
 
-from urllib3.exceptions import TimeoutError as TimedOut
-
-from netproof.kube.errors import ApiError, ApiUnavailable, Conflict, Forbidden, Invalid, NotFound
+from netproof.kube.errors import ApiError, ApiUnavailable, Conflict, Forbidden, Invalid, NotFound, is_silence
 from netproof.kube.objects import Resource, UnknownKind, known, place, root
 from netproof.kube.retry import Again, persist
 from netproof.kube.transport import Transport, Unanswered
@@ -34,6 +32,7 @@ _RUN = "netproof.dev/run"
 _PAGE = "500"  # objects that a list brings at once
 _HELLO = 5.0  # seconds in which an address that nobody answers at is given up
 _RENEW = 30.0  # seconds between two readings of the credentials
+_PULSE = 2.0  # seconds for an answer of a server that is alive
 _PATCHES = {
     "merge": "application/merge-patch+json",
     "strategic": "application/strategic-merge-patch+json",
@@ -154,7 +153,7 @@ class Api:
     def alive(self) -> bool:
         """Whether the server answers within two seconds, right now. Never raises."""
         try:
-            self._call("GET", "/version", patience=2.0)
+            self._call("GET", "/version", patience=_PULSE)
         except ApiError as exc:
             return exc.status < 500
         except Exception:
@@ -170,7 +169,7 @@ class Api:
         try:
             self._ask("GET", "/version", patience=min(_HELLO, self.patience))
         except ApiUnavailable as exc:
-            if not isinstance(exc.__cause__, TimedOut) or self.patience <= _HELLO:
+            if not is_silence(exc.__cause__) or self.patience <= _HELLO:
                 raise
             self._ask("GET", "/version", patience=self.patience - _HELLO)
 

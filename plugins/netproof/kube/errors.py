@@ -85,6 +85,11 @@ def is_certificate(error: BaseException) -> bool:
     return any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error))
 
 
+def is_silence(error: BaseException | None) -> bool:
+    """Whether the time ran out, rather than something being refused."""
+    return isinstance(error, http.TimeoutError) and not isinstance(error, http.NewConnectionError)
+
+
 def _causes(error: BaseException) -> Iterator[BaseException]:
     """The error and what caused it, outermost first."""
     queue, seen = [error], set[int]()
@@ -101,6 +106,8 @@ def _words(cause: BaseException) -> str:
     match cause:
         case ApiError():
             return str(cause)
+        case http.NewConnectionError():
+            return ""  # a kind of ConnectTimeoutError, although it has other causes
         case http.ConnectTimeoutError():
             return "no connection within the time-out"
         case http.ReadTimeoutError() | TimeoutError():

@@ -16,7 +16,7 @@ REQUEST = 10.0  # seconds that one request may take
 LEAST = 0.1  # seconds for the last request of a patience that is nearly over
 AWAY = (429, 502, 503, 504)  # what proxies and overloaded servers say: no answer of the API itself
 
-_backoff = wait_exponential_jitter(initial=0.1, max=3.0, jitter=0.1)
+_backoff = wait_exponential_jitter(multiplier=0.1, max=3.0, jitter=0.1)
 
 
 class Again(Exception):

@@ -121,7 +121,11 @@ class Transport:
         if self.login.proxy:
             port = self._base.port or port_by_scheme[str(self._base.scheme)]
             connection.set_tunnel(str(self._base.host), port, headers=self._proxy_headers(), scheme="http")
-        connection.connect()
+        try:
+            connection.connect()
+        except BaseException:
+            connection.close()
+            raise
         assert connection.sock is not None
         return connection.sock
 
