@@ -88,6 +88,11 @@ def test_a_second_bundle_leaves_the_first_alone(tmp_path: Path) -> None:
     assert (load_bundle(first).repeat, load_bundle(second).repeat) == ("", "again")
 
 
+def test_a_history_without_its_judgement_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError):
+        _write(tmp_path, judgements=[])
+
+
 @pytest.mark.parametrize("name", ["../../etc", "a\x00b", "ü" * 300, ".", ""])
 def test_no_name_leaves_the_folder(tmp_path: Path, name: str) -> None:
     path = write_bundle(tmp_path, case=name, behaviour=BEHAVIOUR, histories=[], judgements=[], logs={name: "said"})

@@ -59,7 +59,14 @@ def test_a_whole_run() -> None:
         _begun(),
         _start("POD-01/tcp"),
         Waiting(101.5, "POD-01/tcp", "observed = expected", 0.5, 30.0),
-        _end("POD-01/tcp", converged=0.4, figures={"loss": 0.0, "jitter": float("inf")}, tags=("smoke",), coverage="same node only"),
+        _end(
+            "POD-01/tcp",
+            seconds=1.23456,
+            converged=0.4,
+            figures={"loss": 0.0, "jitter": float("inf")},
+            tags=("smoke",),
+            coverage="same node only",
+        ),
         _end("NPI-01/tcp", Verdict.UNSUPPORTED, suite="policy", reason="not claimed"),
         RunFinished(110.0, 0, notes=("kind was slow",)),
     )
@@ -67,6 +74,7 @@ def test_a_whole_run() -> None:
     assert (made["started"], made["finished"]) == ("1970-01-01T00:01:40.000Z", "1970-01-01T00:01:50.000Z")
     assert _results(made) == [("NPI-01/tcp", "unsupported"), ("POD-01/tcp", "pass")]
     assert made["results"][1]["figures"] == {"loss": 0.0}
+    assert made["results"][1]["seconds"] == 1.235
     assert made["results"][1]["started"] == "1970-01-01T00:01:41.000Z"
     assert made["counts"]["pass"] == made["counts"]["unsupported"] == 1
     assert sum(made["counts"].values()) == 2
@@ -121,6 +129,7 @@ def test_what_a_killed_worker_had_under_way_is_an_error() -> None:
 
     assert (killed["case"], killed["behaviour"], killed["suite"]) == ("NPI-02a/tcp", "NPI-02a", "policy")
     assert (killed["verdict"], killed["reason"]) == ("error", "the worker gw1 ended while it ran")
+    assert killed["seconds"] == 0.0
     assert made["incomplete"]["under_way"] == ["NPI-02a/tcp"]
     assert made["exit_code"] == 10
 
@@ -175,6 +184,7 @@ def test_a_further_result_stands_apart_and_makes_the_run_fail() -> None:
         ([Verdict.PASS], 1, 1),  # a test of somebody else failed
         ([Verdict.FAIL], 2, 2),
         ([], 5, 5),
+        ([Verdict.PASS], 6, 6),
     ],
 )
 def test_exit_codes(verdicts: list[Verdict], recorded: int, expected: int) -> None:

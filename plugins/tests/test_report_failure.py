@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from textwrap import dedent
 
 import pytest
@@ -86,6 +87,7 @@ def test_wide_tables_stand_one_below_the_other() -> None:
     [
         (Decision.ALLOW, Verdict.PASS, 0, ". ."),
         (Decision.ALLOW, Verdict.FAIL, 0, ". X!"),
+        (Decision.ALLOW, Verdict.FAIL, 40, ". X!"),
         (Decision.ALLOW, Verdict.FAIL, 90, ". .!"),  # lossy, or the wrong one answered
         (Decision.ALLOW, Verdict.FLAKY, 50, ". ?!"),
         (Decision.DENY, Verdict.SLOW, 1, "X X"),
@@ -106,6 +108,24 @@ def test_marks(expected: Decision, verdict: Verdict, connected: int, mark: str) 
     assert f"{row.split()[1]} {row.split()[4]}" == mark
 
 
+def test_what_was_never_tried_is_undecided() -> None:
+    never = replace(_cell("a", "a", Expectation(Decision.OBSERVE), Verdict.OBSERVED), attempts=0)
+
+    assert "  a  ?  .    " in matrix_text(_judgement(never, _cell("a", "b"), _cell("b", "a"), _cell("b", "b")))
+    assert "  a  ?  .\n" in matrix_text(_judgement(never, _cell("a", "b"), _cell("b", "a"), _cell("b", "b")))
+
+
+def test_an_address_that_is_the_name_is_not_said_twice() -> None:
+    plain = replace(_cell("a", "b"), flow=Flow("a", "10.0.0.1", "10.0.0.1", TCP(80)))
+
+    assert "a -> 10.0.0.1 TCP/80  allow" in matrix_text(_judgement(plain))
+
+
+def test_a_single_flow_is_not_drawn() -> None:
+    assert "observed" not in _failure(_judgement(_square()[0]))
+    assert "observed" in _failure(_judgement(_square()[0], _cell("a", "b")))
+
+
 def test_flows_that_form_no_table_are_listed() -> None:
     cells = [
         _cell("client", "web", DENIED, Verdict.FAIL, seen="answered by x/b", leak=True),
@@ -117,6 +137,12 @@ def test_flows_that_form_no_table_are_listed() -> None:
         "! client -> web TCP/8080 (10.0.0.1)  deny      answered by x/b",
         "  client -> y/a TCP/8080 (10.0.0.1)  allow     allowed",
     ]
+
+
+def test_flows_with_many_gaps_are_listed() -> None:
+    cells = [_cell("a", "b"), _cell("b", "c"), _cell("c", "d"), _cell("d", "e")]
+
+    assert matrix_text(_judgement(*cells)).startswith("  flow")
 
 
 def test_one_pair_probed_twice_is_listed() -> None:

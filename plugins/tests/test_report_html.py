@@ -98,6 +98,31 @@ def test_what_must_not_be_overlooked_is_near_the_top() -> None:
         assert words in top
 
 
+def test_the_table_has_only_verdicts_that_occur() -> None:
+    html = _html(_end("POD-01", suite="pod_ip"), _end("NPI-01", Verdict.FAIL))
+
+    assert '<tr><th>suite</th><th class="pass">pass</th><th class="fail">fail</th><th>cases</th></tr>' in html
+    assert '<tr><td>pod_ip</td><td class="pass">1</td><td class="none">&ndash;</td><td>1</td></tr>' in html
+    assert '<tr><td>total</td><td class="pass">1</td><td class="fail">1</td><td>2</td></tr>' in html
+
+
+def test_the_page_is_named_after_cluster_and_cni() -> None:
+    cni = {"cni": {"name": "cilium", "version": "1.18.3"}}
+
+    assert "<title>Netproof: prod, cilium 1.18.3</title>" in _html(implementation=cni)
+    assert "<title>Netproof: prod</title>" in _html()
+    assert "<title>Netproof: report</title>" in _html(cluster="")
+
+
+def test_what_was_tested_is_listed_once() -> None:
+    html = _html(_end("POD-01"), command="pytest --cluster=prod", families=["IPv4"], testbed=True)
+
+    assert "<dt>command</dt><dd>pytest --cluster=prod</dd>" in html
+    assert "<dt>families</dt><dd>IPv4</dd>" in html
+    assert "<dt>mind</dt>" not in html
+    assert "<dt>command</dt>" not in _html(_end("POD-01"))
+
+
 def test_everything_of_the_run_is_escaped() -> None:
     evil = "<script>alert(1)</script><img src=x onerror=y>\"'&\x1b[31m\x00"
     figures = {evil: 1.0}

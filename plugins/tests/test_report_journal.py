@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from netproof.model.event import CaseStarted, RunStarted
 from netproof.report.journal import Journal, read
 
@@ -85,6 +86,35 @@ def test_texts_that_are_no_utf_8_are_kept(tmp_path: Path) -> None:
     Journal(tmp_path, "gw0")(_started(1.0, "POD-01/\udcff/é"))
 
     assert read(tmp_path)[0]["case"] == "POD-01/\udcff/é"
+
+
+def test_a_worker_that_goes_on_with_its_file_adds_nothing_but_events(tmp_path: Path) -> None:
+    folder = tmp_path / "deeper" / "still"
+    Journal(folder, "gw0")(_started(1.0))
+    Journal(folder, "gw0")(_started(2.0))
+
+    assert (folder / "events-gw0.jsonl").read_text().count("\n") == 2
+
+
+def test_half_a_line_is_counted_as_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal(tmp_path, "gw0")
+    journal(_started(1.0))
+    monkeypatch.setattr(os, "write", lambda _file, line: len(line) - 1)
+    journal(_started(2.0))
+
+    assert journal.lost == 1
+
+
+def test_closing_twice_is_closing_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[int] = []
+    journal = Journal(tmp_path, "gw0")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "close", closed.append)
+        journal.close()
+        journal.close()
+
+    assert len(closed) == 1
+    os.close(closed[0])
 
 
 def test_a_full_disk_is_counted_not_raised(tmp_path: Path) -> None:
