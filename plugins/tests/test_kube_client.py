@@ -133,6 +133,25 @@ def test_a_namespace_too_young_for_its_service_account(api: Api, server: FakeApi
     assert api.create(POD)["metadata"]["uid"]
 
 
+DENIED = Status(403, 'pods "a" is forbidden: User "u" cannot get resource "pods"', "Forbidden")
+
+
+def test_a_restarting_server_that_has_not_read_the_roles_yet(api: Api, server: FakeApi) -> None:
+    server.objects[POD_A] = POD
+    server.script(f"GET {POD_A}", DENIED, DENIED, DENIED)
+    server.script("GET /readyz", Status(500, "not ready"), Status(500, "not ready"), Status(200))
+    assert api.get(POD_A) == POD
+
+
+@pytest.mark.parametrize("readiness", [Status(200), Status(404)])
+def test_a_denial_of_a_ready_server_is_final(api: Api, server: FakeApi, readiness: Status) -> None:
+    server.script(f"GET {POD_A}", *[DENIED] * 99)
+    server.script("GET /readyz", readiness)
+    with pytest.raises(Forbidden, match="cannot get"):
+        api.get(POD_A)
+    assert [request.path for request in server.asked] == [POD_A, "/readyz", POD_A]
+
+
 @pytest.mark.parametrize("text", ["exceeded quota: netproof", "namespace x is being terminated"])
 def test_other_refusals_are_final(api: Api, server: FakeApi, text: str) -> None:
     server.script(f"POST {PODS}", Status(403, text, "Forbidden"))

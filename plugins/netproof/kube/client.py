@@ -230,12 +230,18 @@ class Api:
         return self._persist(attempt, f"{method} {target}", patience)
 
     def _persist(self, attempt: Callable[[Transport, float], T], what: str, patience: float | None = None) -> T:
+        settled = False
+
         def once(timeout: float) -> T:
+            nonlocal settled
             transport = self._transport
             try:
                 return attempt(transport, timeout)
             except Forbidden as exc:
                 if exc.status == 401 and self._renew(transport):
+                    raise Again(exc) from exc
+                if _by_role(exc) and not settled:
+                    settled = _ready(transport, timeout)
                     raise Again(exc) from exc
                 raise
 
@@ -275,6 +281,22 @@ def _json(data: bytes) -> Json:
     if not isinstance(value, dict):
         raise ApiError(200, "NoJson", f"expected a JSON object, got {data[:100].decode(errors='replace')!r}")
     return value
+
+
+def _by_role(error: ApiError) -> bool:
+    """Whether the roles deny it, rather than a quota or a webhook."""
+    return 'User "' in error.message and " cannot " in error.message
+
+
+def _ready(transport: Transport, timeout: float) -> bool:
+    """Whether the server has started up: one that has not yet read the roles denies everything (seen on kind after a restart)."""
+    try:
+        transport.request("GET", "/readyz", body=None, kind="", timeout=timeout)
+    except Again:
+        return False
+    except ApiError:
+        pass  # it does not tell: then its denial is final as well
+    return True
 
 
 def _premature(error: ApiError) -> bool:
