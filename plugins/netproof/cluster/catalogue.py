@@ -24,9 +24,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import netproof
 from netproof.cluster.features import require_claims
 from netproof.cluster.state import LogSource
+from netproof.files import manifests
 from netproof.problem import Problem
 
 KINDS = ("cni", "loadbalancer")
@@ -109,16 +109,9 @@ def is_remote(location: str) -> bool:
     return location.startswith(("https://", "http://"))
 
 
-def root() -> Path:
-    """The folder `manifests`: inside an installed package, else the checkout's."""
-    package = Path(netproof.__file__).parent
-    inside = package / "manifests"
-    return inside if inside.is_dir() else package.parents[1] / "manifests"
-
-
 def names(kind: str) -> list[str]:
     """The entries that the catalogue has."""
-    return sorted(path.parent.name for path in (root() / kind).glob(f"*/{kind}.toml"))
+    return sorted(path.parent.name for path in (manifests() / kind).glob(f"*/{kind}.toml"))
 
 
 def entries(kind: str) -> list[Entry]:
@@ -149,7 +142,7 @@ def _folder(name: str, kind: str) -> Path:
         return folder
     if name not in names(kind):
         raise Problem(f"no {kind} entry is called {name!r}: there are {', '.join(names(kind)) or 'none'}; a folder is said as ./{name}/")
-    return root() / kind / name
+    return manifests() / kind / name
 
 
 _TEXT, _NUMBER, _STRINGS, _FILES = "a string", "a number", "a list of strings", "a list of files"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from netproof.problem import Problem
 
@@ -13,6 +13,7 @@ CLAIMS: Mapping[str, str] = {
     "NetworkPolicyIPBlockPods": "ipBlock matches addresses of pods",
     "SCTP": "SCTP between pods and through Services",
     "HostPort": "hostPort leads to its pod",
+    "LoadBalancer": "something gives addresses to Services of type LoadBalancer, and they lead to the pods",
     "IPv6": "pods and Services have IPv6 addresses",
     "DualStack": "pods and Services have addresses of both families",
 }
@@ -20,7 +21,6 @@ CLAIMS: Mapping[str, str] = {
 
 MEANS: Mapping[str, str] = {
     "SecondNode": "a second node that takes pods",
-    "LoadBalancer": "something gives addresses to Services of type LoadBalancer",
     "Outsider": "an agent on a machine outside the cluster",
     "NodeAccess": "commands on the nodes, for tests that break the network",
 }
@@ -38,7 +38,19 @@ def require_claims(names: Iterable[str], *, where: str) -> tuple[str, ...]:
     return known
 
 
-def unclaimed(claims: Iterable[str], *, reason: str) -> dict[str, str]:
-    """The claimable features that are not among `claims`, each with the reason."""
-    claimed = set(claims)
-    return {name: reason for name in CLAIMS if name not in claimed}
+def unsupported(
+    *, claims: Iterable[str], because: Callable[[str], str], families: Iterable[str], takers: int, missing: Mapping[str, str]
+) -> dict[str, str]:
+    """All that cases cannot have here, each with the reason.
+
+    `because` gives the reason of a feature that nobody claims, `missing` the means that are not there; `takers`: nodes that take pods.
+    """
+    has, claimed = set(families), set(claims)
+    lacking = {name: because(name) for name in CLAIMS if name not in claimed}
+    if "IPv6" not in has:
+        lacking["IPv6"] = "this cluster has no IPv6 addresses"
+    if len(has) < 2:
+        lacking["DualStack"] = f"this cluster has {' and '.join(sorted(has)) or 'no'} addresses only"
+    if takers < 2:
+        lacking["SecondNode"] = f"{takers} node takes pods"
+    return lacking | dict(missing)

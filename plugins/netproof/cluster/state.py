@@ -77,7 +77,7 @@ class ClusterState:
     folder: str
     kubeconfig: str | None
     context: str | None
-    implementation: Implementation | None
+    implementation: Implementation
     load_balancer: LoadBalancer | None
     outsiders: tuple[Outsider, ...]
     unsupported: Mapping[str, str]  # feature -> reason
@@ -112,7 +112,7 @@ def from_json(data: Mapping[str, Any]) -> ClusterState:
     implementation, balancer = data["implementation"], data["load_balancer"]
     return ClusterState(
         **{name: _value(data[name]) for name in _PLAIN},
-        implementation=Implementation(**_logged(implementation)) if implementation else None,
+        implementation=Implementation(**_logged(implementation)),
         load_balancer=LoadBalancer(**_logged(balancer)) if balancer else None,
         outsiders=tuple(Outsider(**outsider) for outsider in data["outsiders"]),
         nodes=tuple(Node(**node) for node in data["nodes"]),

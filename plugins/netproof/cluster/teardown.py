@@ -1,0 +1,81 @@
+"""Removing what is ours: clusters, and namespaces with the label of a run. Nothing without that label is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from netproof.cluster.docker import containers, remove
+from netproof.cluster.progress import Progress
+from netproof.kube.client import Api, ApiError, NotFound
+from netproof.kube.objects import path
+from netproof.kube.wait import Late, NotYet, until
+from netproof.world.labels import RUN
+
+Object = Mapping[str, Any]
+
+
+def delete_cluster(name: str, progress: Progress) -> bool:
+    """Remove a kind cluster's nodes with their volumes, which is what `kind delete cluster` does; whether there were any."""
+    progress(f"removing the kind cluster {name}", 0.0, 120.0)
+    return bool(remove(containers(f"io.x-k8s.kind.cluster={name}")))
+
+
+def namespaces(api: Api, run: str = "") -> list[dict[str, Any]]:
+    """Those of a run, or of all runs."""
+    return api.list(path("Namespace"), labels=f"{RUN}={run}" if run else RUN)
+
+
+def remove_namespaces(api: Api, run: str, limit: float, progress: Progress) -> list[str]:
+    """Remove a run's namespaces with all that is in them, and wait for that until `limit`. What is left, each with the reason.
+
+    Pods go first and without grace, so that a namespace need not wait for them. A namespace that was made anew by somebody
+    else meanwhile is another one and stays.
+    """
+    assert run, "without a run every run's namespaces would go"
+    found = namespaces(api, run)
+    for space in found:
+        _delete(api, space)
+    try:
+        until(lambda: _gone(api, found), what="removing namespaces", limit=limit, every=0.25, progress=progress)
+    except Late:
+        return [_left(space) for space in _present(api, found)]
+    return []
+
+
+def _delete(api: Api, space: Object) -> None:
+    name, uid = space["metadata"]["name"], space["metadata"]["uid"]
+    try:
+        api.delete(path("Namespace", name), uid=uid)
+        for pod in api.list(path("Pod", namespace=name)):
+            api.delete(path("Pod", pod["metadata"]["name"], name), uid=pod["metadata"]["uid"], grace=0)
+    except ApiError:
+        pass  # what could not be deleted is found, and told of, by the wait
+
+
+def _gone(api: Api, spaces: Iterable[Object]) -> bool:
+    left = _present(api, spaces)
+    if left:
+        raise NotYet(", ".join(space["metadata"]["name"] for space in left))
+    return True
+
+
+def _present(api: Api, spaces: Iterable[Object]) -> list[dict[str, Any]]:
+    return [there for space in spaces if (there := _same(api, space))]
+
+
+def _same(api: Api, space: Object) -> dict[str, Any] | None:
+    """The namespace as it is now, None where it is gone or another one has its name."""
+    try:
+        there = api.get(path("Namespace", space["metadata"]["name"]))
+    except NotFound:
+        return None
+    return there if there["metadata"]["uid"] == space["metadata"]["uid"] else None
+
+
+def _left(space: Object) -> str:
+    """Why a namespace is still there, in the API server's words."""
+    conditions = (space.get("status") or {}).get("conditions") or ()
+    reasons = [entry["message"] for entry in conditions if entry["status"] == "True" and entry.get("message")]
+    state = "is being removed" if space["metadata"].get("deletionTimestamp") else "could not be removed"
+    return f"namespace {space['metadata']['name']} {state}{': ' if reasons else ''}{'; '.join(reasons)}"
