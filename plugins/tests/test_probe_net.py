@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-
-import netproof.probe.agent as program
 from netproof.model.flow import TCP, UDP, Family, Flow, Port, Question
+from netproof.probe import agent as program
 from netproof.probe.local import dial_process, dial_socket
 from netproof.probe.stream import Dial
 
 TOKEN, RUN = "a token of the tests", "run-1"
+WEB = TCP(8080)
 AGENT = Path(program.__file__)
 PORTS = ("TCP/8080", "UDP/8080", "TCP/8081", "UDP/8081")
 _CLONE_NEWNET = 0x40000000
@@ -83,9 +83,7 @@ class Net:
         number = self.pods.index(name) + 1
         return f"10.97.{number}.2" if family is Family.IPV4 else f"fd97:{number}::2"
 
-    def flow(
-        self, source: str, destination: str, port: Port = TCP(8080), family: Family = Family.IPV4, question: Question | None = None
-    ) -> Flow:
+    def flow(self, source: str, destination: str, port: Port = WEB, family: Family = Family.IPV4, question: Question | None = None) -> Flow:
         return Flow(source, destination, self.address(destination, family), port, family, question)
 
     def agent(

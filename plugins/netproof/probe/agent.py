@@ -40,11 +40,12 @@ LONGEST_MESSAGE = 4 << 20  # on the control port
 GUESTS = 1024  # accepted connections at once; the oldest makes room
 RUNNERS = 64  # control connections at once
 PATIENCE = 3.0  # how long a stranger may take for the first line
+GRACE = 0.25  # for the answer, where a connection stood only just before its time was over, or we noticed it late
 TICK = 0.02
 NOTABLE_LAG = 0.05
 PORT_REST = 180.0  # no 5-tuple again within this
 # No NodePorts: where the agent is on the node's network, a data plane may take an answer to such a port for a new connection.
-PORTS = tuple(range(10240, 30000)) + tuple(range(32768, 65536))
+PORTS = (range(10240, 30000), range(32768, 65536))
 BLOCK = 1024
 SCTP = getattr(socket, "IPPROTO_SCTP", 132)
 TRANSPORT = {
@@ -223,8 +224,9 @@ class Server:
             try:
                 self.listeners[port].append(self.bound(protocol, family, int(number)))
             except OSError as error:
-                errors.append(f"{port}: {os.strerror(error.errno or 0)}")
-        return errors[0] if not self.listeners[port] else ""
+                if family == socket.AF_INET or error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+                    errors.append(f"{port}: {os.strerror(error.errno or 0)}")
+        return "; ".join(errors)
 
     def bound(self, protocol: str, family: int, number: int) -> socket.socket:
         kind, proto = TRANSPORT[protocol]
@@ -364,8 +366,9 @@ class ExhaustedError(Exception):
 class SourcePorts:
     """A counter a destination, so that no 5-tuple is used again within 180 s: old connection tracking entries would answer for it."""
 
-    def __init__(self, ports: tuple[int, ...] = PORTS, block: int = BLOCK) -> None:
-        self.ports, self.block = ports, block
+    def __init__(self, ranges: tuple[range, range] = PORTS, block: int = BLOCK) -> None:
+        self.low, self.high = ranges
+        self.block, self.count = block, len(self.low) + len(self.high)
         self.counters: dict[tuple[str, int, str], list[Any]] = {}  # destination -> [next, {block: when it was last left}, last use]
 
     def take(self, destination: tuple[str, int, str]) -> int:
@@ -376,14 +379,14 @@ class SourcePorts:
         block = position // self.block
         if position % self.block == 0 and now - left.get(block, -PORT_REST) < PORT_REST:
             raise ExhaustedError(f"every source port to {destination[0]} {destination[2]}/{destination[1]} was used within {PORT_REST:g} s")
-        counter[0], left[block], counter[2] = (position + 1) % len(self.ports), now, now
-        return self.ports[position]
+        counter[0], left[block], counter[2] = (position + 1) % self.count, now, now
+        return self.low[position] if position < len(self.low) else self.high[position - len(self.low)]
 
     def fresh(self, destination: tuple[str, int, str], now: float) -> list[Any]:
         """A new counter; those that have rested are forgotten when there are many. It starts at random: the agent may have restarted."""
         if len(self.counters) >= 1024:
             self.counters = {key: counter for key, counter in self.counters.items() if now - counter[2] < PORT_REST}
-        start = int.from_bytes(os.urandom(4), "big") % len(self.ports)
+        start = int.from_bytes(os.urandom(4), "big") % self.count
         return self.counters.setdefault(destination, [start, {}, now])
 
 
@@ -407,6 +410,7 @@ class Attempt:
         self.nonce = f"{token}.{flow.index}.{number}".encode()
         self.began = self.took = 0.0
         self.linked: float | None = None  # when the connection stood
+        self.greeted = 0.0  # when we noticed
         self.data = self.came = b""
         self.outcome = self.detail = self.source = ""
         self.who: Any = None
@@ -482,7 +486,7 @@ class Attempt:
         if code:
             self.failed(code)
             return
-        self.linked = self.linked_at()
+        self.linked, self.greeted = self.linked_at(), time.monotonic()
         self.agent.loop.watch(self.sock.fileno(), IN, self.event)
         self.send(self.greeting())
 
@@ -532,8 +536,8 @@ class Attempt:
             self.event(mask)
         if not self.sock:
             return
-        if self.linked is not None and time.monotonic() - self.linked < 0.25:  # it stood only just now: give the answer a chance
-            self.timer = self.agent.loop.at(self.linked + 0.25, self.expired)
+        if self.linked is not None and time.monotonic() - self.greeted < GRACE:
+            self.timer = self.agent.loop.at(self.greeted + GRACE, self.expired)
         elif self.linked is not None or self.came:
             self.finish(SILENT, f"no valid answer{self.instead()}")
         else:
@@ -834,8 +838,8 @@ class Watch(Job):
 class Burst(Job):
     """A number of attempts on each flow, evenly spread at a common rate, at most `most` sockets at once.
 
-    Told are of each flow the start of every attempt (ms), which attempts ended alike (groups, masks of their numbers), and in full
-    those that ended unlike most.
+    Told are of each flow the start of every attempt (ms since the job began), and which attempts ended alike: groups, each with the
+    mask of its numbers, and in full those that are not of the largest group, or slow.
     """
 
     FULL = 200
@@ -845,11 +849,10 @@ class Burst(Job):
         super().__init__(agent, message)
         self.counts = {flow.index: count for flow, count in zip(self.flows, message["counts"])}  # noqa: B905 - Python 3.10's
         self.most = message.get("most", 512)
-        self.span = sum(self.counts.values()) / message["rate"]
-        self.starts: dict[int, list[int]] = {index: [] for index in self.counts}
-        self.groups: dict[int, dict[tuple[Any, ...], list[Any]]] = {index: {} for index in self.counts}
-        self.odd: dict[int, list[list[Any]]] = {index: [] for index in self.counts}
         self.left = sum(self.counts.values())
+        self.span = self.left / message["rate"]
+        self.starts: dict[int, list[int]] = {index: [0] * count for index, count in self.counts.items()}
+        self.groups: dict[int, dict[tuple[Any, ...], Group]] = {index: {} for index in self.counts}
         self.waiting: collections.deque[tuple[Flow, int]] = collections.deque()
         for position, flow in enumerate(self.flows):
             self.plan(flow, 0, position / len(self.flows))
@@ -869,20 +872,17 @@ class Burst(Job):
             self.waiting.append((flow, number))
 
     def go(self, flow: Flow, number: int) -> None:
-        starts = self.starts[flow.index]
-        starts.extend([0] * (number + 1 - len(starts)))
-        starts[number] = round((time.monotonic() - self.began) * 1000)
+        self.starts[flow.index][number] = round((time.monotonic() - self.began) * 1000)
         self.launch(flow, number, self.ended)
 
     def ended(self, made: Attempt) -> None:
         self.in_flight -= 1
         self.left -= 1
         self.note(made)
-        while self.waiting and self.in_flight < self.most:
-            # by a timer, not from here: attempts that fail at once would nest too deeply
+        if self.waiting and self.in_flight < self.most:
+            self.in_flight += 1  # taken by the one that waits; by a timer: attempts that fail at once would nest too deeply
             flow, number = self.waiting.popleft()
-            self.in_flight += 1
-            self.agent.loop.at(0.0, lambda flow=flow, number=number: self.release(flow, number))  # type: ignore[misc]
+            self.agent.loop.at(0.0, lambda: self.release(flow, number))
         if not self.left:
             self.close()
 
@@ -891,32 +891,39 @@ class Burst(Job):
         self.go(flow, number)
 
     def note(self, made: Attempt) -> None:
-        """Sort an attempt into its group: [mask, slowest, detail]; keep it in full while its group is not the largest."""
         index = made.flow.index
-        groups = self.groups[index]
-        key = (made.outcome, self.face(made.who), made.source, made.outcome == CONNECTED and made.took > self.SLOW)
-        group = groups.setdefault(key, [0, 0.0, made.detail])
-        group[0] |= 1 << made.number
-        group[1] = max(group[1], made.took)
-        if len(self.odd[index]) < self.FULL and (made.number < 20 or not self.like_most(groups, key)):
-            self.odd[index].append(self.entry(made))
-
-    def like_most(self, groups: dict[tuple[Any, ...], list[Any]], key: tuple[Any, ...]) -> bool:
-        return not key[3] and all(bits(groups[key][0]) >= bits(group[0]) for group in groups.values())
+        slow = made.outcome == CONNECTED and made.took > self.SLOW
+        group = self.groups[index].setdefault((made.outcome, self.face(made.who), made.source, slow), Group())
+        group.add(made)
+        if not slow and group.size * 2 > self.counts[index]:
+            group.full = []  # it is the largest: no need for more
+        elif len(group.full) < self.FULL:
+            group.full.append((made.number, round(made.took, 6), made.port, made.detail))
 
     def close(self) -> None:
-        self.end(flows=[self.told(index) for index in self.counts])
+        self.end(flows=[[index, self.starts[index], self.told(self.groups[index])] for index in self.counts])
 
-    def told(self, index: int) -> list[Any]:
-        groups = [[*key, format(group[0], "x"), round(group[1], 6), group[2]] for key, group in self.groups[index].items()]
-        largest = max((bits(group[0]) for group in self.groups[index].values()), default=0)
-        main = next((key for key, group in self.groups[index].items() if bits(group[0]) == largest and not key[3]), None)
-        odd = [entry for entry in self.odd[index] if not main or (entry[4], entry[5], entry[6]) != main[:3] or entry[3] > self.SLOW]
-        return [index, self.starts[index], groups, odd]
+    def told(self, groups: dict[tuple[Any, ...], Group]) -> list[list[Any]]:
+        largest = max(groups, key=lambda key: (not key[3], groups[key].size), default=None)
+        for key, group in groups.items():
+            group.full = [] if key == largest and not key[3] else group.full
+        return [[*key[:3], format(group.mask, "x"), round(group.slowest, 6), group.detail, group.full] for key, group in groups.items()]
 
 
-def bits(mask: int) -> int:
-    return bin(mask).count("1")
+class Group:
+    """Attempts on one flow that ended alike."""
+
+    def __init__(self) -> None:
+        self.mask = self.size = 0
+        self.slowest = 0.0
+        self.detail = ""
+        self.full: list[tuple[int, float, int, str]] = []
+
+    def add(self, made: Attempt) -> None:
+        self.detail = self.detail if self.size else made.detail
+        self.mask |= 1 << made.number
+        self.size += 1
+        self.slowest = max(self.slowest, made.took)
 
 
 JOBS = {"round": Round, "burst": Burst, "watch": Watch}
@@ -1046,8 +1053,8 @@ class Runner:
 class Agent:
     """Everything together."""
 
-    def __init__(self, configuration: dict[str, Any]) -> None:
-        self.loop, self.ports = Loop(), SourcePorts()
+    def __init__(self, configuration: dict[str, Any], loop: Loop) -> None:
+        self.loop, self.ports = loop, SourcePorts()
         self.boot = os.urandom(8).hex()
         self.pod, self.uid, self.node = (os.environ.get(f"NETPROOF_{word}", "") for word in ("POD", "UID", "NODE"))
         self.run = str(configuration.get("run", ""))
@@ -1240,14 +1247,15 @@ def serve() -> int:
 
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    agent = Agent(json.loads(os.environ["NETPROOF_AGENT"]))
+    loop = Loop()
 
     def ended(_number: int, _frame: Any) -> None:
-        agent.loop.stopped = True
+        loop.stopped = True
 
     for number in (signal.SIGTERM, signal.SIGINT):  # the kernel spares a pod's first process signals without a handler
         signal.signal(number, ended)
-    agent.loop.run()
+    Agent(json.loads(os.environ["NETPROOF_AGENT"]), loop)
+    loop.run()
     return 0
 
 

@@ -99,6 +99,7 @@ class Stream:
         self._buffer = bytearray()
         self._sample = Sample(float("inf"), 0.0, float("-inf"))
         self._spoke = 0.0
+        self._why = ""  # of the last failure
         self._lost = ""  # why the agent is given up: a single dial is then worth it, no waiting
         self._restarted = False
 
@@ -144,10 +145,11 @@ class Stream:
         A broken stream is dialled again and takes up the request where it was; while the API server is away, it is waited for.
         """
         with self.lock:
-            until = self._setting.clock() + within + self._setting.patience
+            until = None
             try:
-                while (answer := self._attempt(number, within, until)) is None:
-                    pass
+                while (answer := self._attempt(number, within)) is None:
+                    until = until or self._setting.clock() + self._setting.patience
+                    self._recover(until)
             finally:
                 self._pending.pop(number, None)
         if "error" in answer:
@@ -184,40 +186,34 @@ class Stream:
             self._spoke = self._setting.clock()
             self._hang_up()
 
-    def _attempt(self, number: int, within: float, until: float) -> dict[str, Any] | None:
-        """The answer, or None once the stream is live again after a failure. Raises AgentLost."""
-        began = self._setting.clock()
+    def _attempt(self, number: int, within: float) -> dict[str, Any] | None:
+        """The answer, or None after a failure, with the reason in `_why`."""
+        self._why = f"no answer within {within:g} s"
         try:
-            answer = self._wait(number, began + within)
-            why = f"no answer within {within:g} s"
+            return self._wait(number, self._setting.clock() + within)
         except OSError as error:
-            answer, why = None, _words(error)
+            self._why = _words(error)
             self._hang_up()
-        if answer is None:
-            self._recover(why, until)
-        return answer
+            return None
 
-    def _recover(self, why: str, until: float) -> None:
+    def _recover(self, until: float) -> None:
         """Bring the stream back, with every pending request sent again. Raises AgentLost."""
-        began, away = self._setting.clock(), False
-        until = until if not self._lost else min(until, began)
+        away = False
         while not self._restarted:
             if not self._setting.alive():
-                away = True
-                why = "the API server is away"
+                away, final, self._why = True, False, "the API server is away"
             elif away and self._channel:  # the stream may well have outlived its absence
                 return
             else:
                 failure = self._resume()
                 if failure is None:
                     return
-                why, final = failure
-                until = began if final else until
-            if self._setting.clock() >= until:
+                self._why, final = failure
+            if final or self._lost or self._setting.clock() >= until:
                 break
             time.sleep(_RETRY)
         self._hang_up()
-        self._lost = f"{self.name} is out of reach: {why}" if not self._restarted else f"the agent {self.name} restarted"
+        self._lost = f"the agent {self.name} restarted" if self._restarted else f"{self.name} is out of reach: {self._why}"
         raise AgentLost(self._lost)
 
     def _resume(self) -> tuple[str, bool] | None:

@@ -133,22 +133,15 @@ class Reader:
 
     def burst(self, told: Sequence[Any], who: Sequence[Any], began: float) -> Iterator[Attempt]:
         """All attempts on one flow of a burst. Those of one kind share one object: the first start, the slowest, no port."""
-        index, starts, groups, odd = told
-        full = {entry[1]: entry for entry in odd}
-        kinds = _numbered(groups)
+        index, starts, groups = told
+        numbered = {number: group for group in groups for number in _numbers(group[3])}
+        full = {entry[0]: entry for group in groups for entry in group[6]}
         shared: dict[Any, Attempt] = {}
         for number, start in enumerate(starts):
-            if number in full:
-                yield self.attempt(full[number], who)
-            else:
-                yield self._alike(index, number, began + start / 1000, kinds[number], who, shared)
-
-    def _alike(
-        self, index: int, number: int, began: float, group: Sequence[Any], who: Sequence[Any], shared: dict[Any, Attempt]
-    ) -> Attempt:
-        outcome, face, source, slow, _mask, slowest, detail = group
-        made = self.attempt([index, number, began, slowest, outcome, face, source, 0, detail], who)
-        return shared.setdefault((outcome, face, source, slow, made.received, made.starved), made)
+            outcome, face, source, _mask, slowest, detail, _full = group = numbered[number]
+            _number, took, port, detail = full.get(number, (number, slowest, 0, detail))
+            made = self.attempt([index, number, began + start / 1000, took, outcome, face, source, port, detail], who)
+            yield made if number in full else shared.setdefault((id(group), made.received, made.starved), made)
 
     def _receivers(self, index: int, number: int, outcome: str, responder: str) -> list[str]:
         if outcome == Outcome.CONNECTED and self.flows[index].question is None:
@@ -167,12 +160,9 @@ def _told(detail: str, outcome: str, receivers: list[str]) -> str:
     return "; ".join(filter(None, [str(detail), f"its nonce was received by {', '.join(receivers)}"]))
 
 
-def _numbered(groups: Sequence[Sequence[Any]]) -> dict[int, Sequence[Any]]:
-    found = {}
-    for group in groups:
-        mask = int(group[4], 16)
-        found.update({number: group for number in range(mask.bit_length()) if mask >> number & 1})
-    return found
+def _numbers(mask: str) -> Iterator[int]:
+    bits = int(mask, 16)
+    return (number for number in range(bits.bit_length()) if bits >> number & 1)
 
 
 def _began(attempt: Attempt) -> float:
