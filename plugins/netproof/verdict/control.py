@@ -1,0 +1,72 @@
+"""Controls: what shows that a denied flow could have connected, and which nodes a case says something of."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Collection, Iterator, Mapping
+
+from netproof.model.flow import Flow
+from netproof.model.history import Decision, Expectation, History
+from netproof.model.outcome import Phase
+from netproof.verdict.cell import Finding, Grade, evaluate
+from netproof.verdict.course import probes_of
+
+_ANYBODY = Expectation(Decision.ALLOW)
+
+
+class Side(enum.StrEnum):
+    """At which end of a flow a policy is enforced: egress at the source, ingress at the destination."""
+
+    SOURCE = "source"
+    DESTINATION = "destination"
+
+
+def controls(history: History) -> dict[Flow, Flow]:
+    """For each flow that shall be denied or refused the flow that must be seen to connect: another where one is named, else itself."""
+    needing = (Decision.DENY, Decision.REFUSE)
+    return {flow: history.controls.get(flow, flow) for flow, promised in history.expected.items() if promised.decision in needing}
+
+
+def uncontrolled(history: History) -> dict[Flow, str]:
+    """The flows whose control was in no CONTROL round answered in time, by whatever agent, and what was seen of it last."""
+    missing = {}
+    for flow, control in controls(history).items():
+        findings = list(_findings(history, control))
+        if not any(finding.grade is Grade.GOOD for finding in findings):
+            missing[flow] = _words(flow, control, findings)
+    return missing
+
+
+def attempts_at_control(history: History) -> dict[Flow, int]:
+    """For each uncontrolled flow the number of CONTROL rounds in which its control was probed."""
+    named = controls(history)
+    return {flow: sum(1 for _ in _findings(history, named[flow])) for flow in uncontrolled(history)}
+
+
+def _findings(history: History, control: Flow) -> Iterator[Finding]:
+    for round_ in history.rounds:
+        if round_.phase is Phase.CONTROL and (probe := probes_of(round_).get(control)):
+            yield evaluate(probe, _ANYBODY, history.limits.late)
+
+
+def _words(flow: Flow, control: Flow, findings: list[Finding]) -> str:
+    seen = findings[-1].seen if findings else "never probed"
+    return seen if control == flow else f"{control}: {seen}"
+
+
+def refuse_unchanged(
+    placement: Mapping[Flow, tuple[str, str]], denied: Mapping[Flow, Collection[Side]], nodes: Collection[str]
+) -> tuple[str, ...]:
+    """The nodes of which a case would say nothing, sorted: no cell changes there, so nothing shows that the plane got that far.
+
+    `placement` gives the nodes of source and destination of a flow, `denied` for each flow that the change denies where that is
+    enforced, `nodes` those that hold a subject of the policy. A flow is a witness of a node if that node alone can have denied it:
+    one that is denied at both ends says nothing of either, unless both are on one node.
+    """
+    witnessed = {min(where) for flow, sides in denied.items() if len(where := _enforcers(placement[flow], sides)) == 1}
+    return tuple(sorted(set(nodes) - witnessed))
+
+
+def _enforcers(nodes: tuple[str, str], sides: Collection[Side]) -> set[str]:
+    ends = dict(zip(Side, nodes, strict=True))
+    return {ends[side] for side in sides}

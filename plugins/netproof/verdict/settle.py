@@ -1,0 +1,94 @@
+"""What comes next in a step: asked by the runner after every round, and by the judge, who believes no step that did not end.
+
+    while control_step(history) is Step.CONTROL: a round on the controls; then, if they connected, the change
+    while (step := next_step(history)) is not Step.DONE: what it says
+
+Both look at the history alone: a bundle that is read again says the same, and a runner that slept looks once more before anything
+is concluded.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from netproof.model.history import Decision, History
+from netproof.model.outcome import Phase
+from netproof.verdict.control import attempts_at_control
+from netproof.verdict.course import Course, State, burst_rounds, read
+
+AGREEING = 3
+"""Right rounds that must follow the first right one, however long they take (soundness.md, B.2 rule 3)."""
+
+CONTROL_ROUNDS = 3
+"""Rounds in which a control may fail to connect before the case is given up."""
+
+
+class Step(enum.StrEnum):
+    """What the runner does next."""
+
+    CONTROL = "control"  # a round on the control flows
+    CANDIDATE = "candidate"  # a round on every expected flow: what was seen last was not right
+    STABILITY = "stability"  # the same: all was right, and shall stay so
+    BURST = "burst"  # many attempts on each allowed and each denied flow, as `Limits` say; may be recorded as several rounds
+    AFTERWARDS = "afterwards"  # look after listeners, objects, pods and agents: add incidents, set `checked`
+    DONE = "done"
+
+    @property
+    def phase(self) -> Phase | None:
+        """The phase that the rounds of this step carry, None where it makes none."""
+        return None if self in (Step.AFTERWARDS, Step.DONE) else Phase(self.value)
+
+
+def control_step(history: History) -> Step:
+    """CONTROL while a control is missing that was tried fewer than `CONTROL_ROUNDS` times, else DONE. Asked before the change.
+
+    If `control.uncontrolled` still names flows then, nothing is changed and `judge` says inconclusive (`changed` is not read). Who
+    can show them connecting only afterwards does not ask here, and adds those rounds, of phase CONTROL, before `judge`.
+    """
+    tried = attempts_at_control(history)
+    return Step.CONTROL if any(rounds < CONTROL_ROUNDS for rounds in tried.values()) else Step.DONE
+
+
+def next_step(history: History, known: Course | None = None) -> Step:
+    """The step after the change. CANDIDATE, STABILITY and BURST ask for at least one round more, AFTERWARDS for `checked`.
+
+    `known` is what `course.read` said of this history earlier; it only saves time.
+    """
+    course = read(history, known)
+    right = settled(history, course)
+    if not right and not given_up(history, course):
+        return Step.STABILITY if course.agreeing else Step.CANDIDATE
+    if right and _bursts(history) and not burst_rounds(history):
+        return Step.BURST
+    return Step.DONE if history.checked else Step.AFTERWARDS
+
+
+def settled(history: History, course: Course) -> bool:
+    """Whether all was right and stayed so: for `AGREEING` more rounds, and for as long as `stability` says."""
+    return course.agreeing > AGREEING and course.right_until - course.right_ended >= stability(history, course)
+
+
+def stability(history: History, course: Course) -> float:
+    """How long all must stay right, in seconds from the end of the first right round: a multiple of the convergence, within bounds."""
+    limits = history.limits
+    return max(limits.stable_least, min(limits.stable_most, limits.stable_factor * (course.right_began - history.changed)))
+
+
+def given_up(history: History, course: Course) -> bool:
+    """Whether settling ended without success; by what was seen, not by what a clock says: the last round must have ended past the cap.
+
+    A wrong one ends it there. An undecided one may hide either, so it is repeated a little longer: where nothing was right yet for
+    `stable_least`, in stability until twice its time is over. A right one goes on to stability, however late.
+    """
+    if course.state in (None, State.RIGHT):
+        return False
+    end = history.changed + history.limits.cap
+    if course.state is State.UNDECIDED:
+        end = max(end, course.right_ended + 2 * stability(history, course)) if course.agreeing else end + history.limits.stable_least
+    return course.ended >= end
+
+
+def _bursts(history: History) -> bool:
+    """Whether a burst is wanted. Flows to be refused get none (ICMP errors are rate-limited), nor do observed ones."""
+    counts = {Decision.DENY: history.limits.burst_denied, Decision.ALLOW: history.limits.burst_allowed}
+    return any(counts.get(promised.decision, 0) > 0 for promised in history.expected.values())
