@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import tomllib
 from collections.abc import Mapping
@@ -56,6 +57,7 @@ OPTIONS = (
     Option("netproof-budget", "seconds after which a right answer is called slow (default: none)", "SECONDS"),
     Option("netproof-burst", "attempts on a denied flow after it has settled (default: 100; allowed ones a fifth; smoke: 0)", "N"),
     Option("netproof-all", "on a context: every suite instead of smoke", flag=True),
+    Option("netproof-own-suites", argparse.SUPPRESS, flag=True),  # `netproof run` names the suites, the user did not
     Option("netproof-report", "the folder of report.json, junit.xml, report.html and evidence/ (default: netproof-report)", "FOLDER"),
     Option("netproof-deviations", "a file of known deviations (default: the one of the CNI in suites/deviations)", "FILE"),
 )
@@ -185,5 +187,5 @@ def _site(*folders: Path) -> Mapping[str, Any]:
 def wants_smoke(config: pytest.Config, settings: Settings) -> bool:
     """Whether a run on a context is smoke: nothing was selected by paths, -m, -k or --netproof-all."""
     selected = config.option.markexpr or config.option.keyword or config.getoption("netproof_all", None)
-    paths = config.args_source is pytest.Config.ArgsSource.ARGS
+    paths = config.args_source is pytest.Config.ArgsSource.ARGS and not config.getoption("netproof_own_suites", None)
     return settings.provider == "context" and not selected and not paths

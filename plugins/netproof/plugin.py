@@ -37,6 +37,10 @@ def pytest_configure(config: pytest.Config) -> None:
         from netproof.run.controller import Controller
 
         Controller.start(config)
+    elif config.getoption("dist", "no") != "no":
+        from netproof.run.guard import Guard
+
+        config.pluginmanager.register(Guard(config))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -59,9 +63,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.pluginmanager.has_plugin(WORKER):
         config.pluginmanager.get_plugin(WORKER).selected(found)  # type: ignore[union-attr]
     elif not config.option.collectonly:
-        from netproof.options import NO_CLUSTER
+        from netproof.run import guard
 
-        raise pytest.UsageError(NO_CLUSTER)
+        guard.refuse(config, items)
 
 
 def axes_of(item: Any) -> Axes | None:

@@ -13,7 +13,7 @@ Object = dict[str, Any]
 def policy(
     name: str, namespace: str, *, pods: Object | None = None, types: Sequence[str] | None = None, **rules: Sequence[Object]
 ) -> Object:
-    """A NetworkPolicy. `pods` selects its subject (None: all), `rules` are `ingress` and `egress`; `types` may be left out as in the API."""
+    """A NetworkPolicy. `pods` selects its subject (None: all), `rules` are `ingress` and `egress`; no `types`: the API implies them."""
     spec: Object = {"podSelector": pods or {}} | {direction: list(listed) for direction, listed in rules.items()}
     if types is not None:
         spec["policyTypes"] = list(types)

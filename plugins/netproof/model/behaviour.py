@@ -45,6 +45,6 @@ def _behaviour(id_: str, entry: Mapping[str, Any]) -> Behaviour:
     if unknown or missing:
         raise BehaviourError(f"behaviour {id_}: unknown keys {sorted(unknown)}, missing keys {sorted(missing)}")
     level = entry.get("level", "MAY")
-    if level not in Level:
+    if level not in set(Level):  # before Python 3.12 an enum does not say whether a text is among its values
         raise BehaviourError(f"behaviour {id_}: level {level!r} is none of {', '.join(Level)}")
     return Behaviour(id_, entry.get("sentence", ""), entry.get("url", ""), Level(level), entry.get("feature", ""), entry.get("removed", ""))

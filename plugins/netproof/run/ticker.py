@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ class Ticker:
         self._folder = folder
         self._read: dict[Path, int] = {}
         self._headed = False
+        self._said = 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="netproof-ticker", daemon=True)
         self._file = _terminal(config)
@@ -41,7 +43,7 @@ class Ticker:
     def say(self, text: str) -> None:
         """One line on the terminal; nothing where there is none."""
         if self._file is not None:
-            os.write(self._file, f"\n  … {text}".encode())
+            os.write(self._file, f"\n  … {text}\n".encode())
 
     def _run(self) -> None:
         while not self._stop.wait(_EVERY):
@@ -49,7 +51,8 @@ class Ticker:
                 self._show(event)
 
     def _show(self, event: dict[str, Any]) -> None:
-        if event["event"] == "Waiting" and event["waited"] >= _FROM:
+        if event["event"] == "Waiting" and event["waited"] >= _FROM and time.monotonic() - self._said >= _FROM:
+            self._said = time.monotonic()
             self.say(terminal.progress_line(Waiting(**{key: event[key] for key in ("at", "case", "what", "waited", "limit")})))
         elif event["event"] == "RunStarted" and event["header"].get("nodes") and not self._headed:
             self._headed = True

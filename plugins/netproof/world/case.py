@@ -88,6 +88,7 @@ class Case:
         *,
         controls: Mapping[Flow, Flow] | None = None,
         with_sentinel: bool = False,
+        by_chance: bool = False,
         limits: Limits | None = None,
     ) -> Judgement:
         """Run one step and judge it. Raises Failed, Flaky, Inconclusive; Misused where the case itself is wrong."""
@@ -102,6 +103,7 @@ class Case:
             prior=tuple(self._prior),
             open_before=bool(policies) and not self.steps,
             sentinel=(lambda: sentinel.hoist(self.world)) if with_sentinel else None,
+            by_chance=by_chance,
             limits=limits or self.limits,
         )
         history = perform(self.runner, script, self.runner.progress)

@@ -167,7 +167,7 @@ class CaseWorld:
 
     def service(self, name: str, *, selects: Sequence[str], port: Port, target: int, **spec: Any) -> Service:
         """A Service in namespace x with these pods as endpoints. `spec` is merged into the Service's spec."""
-        vip = self.case.world.service(name, "x", {port: target}, **spec)
+        vip = self.case.world.service(name, "x", {port: target}, key=self.case.key, **spec)
         made = Service(vip, self)
         made.selects(*selects)
         return made
@@ -260,8 +260,8 @@ class Promise:
         self._settle({flow: self._allowed(flow, {flow.destination}, kept=source_kept) for flow in self._flows()})
 
     def answered_only_by(self, *names: str, source_kept: bool = False) -> None:
-        """Each flow is answered by one of these pods, every time."""
-        self._settle({flow: self._allowed(flow, set(names), kept=source_kept) for flow in self._flows()})
+        """Each flow is answered by one of these pods, every time it is asked."""
+        self._settle({flow: self._allowed(flow, set(names), kept=source_kept) for flow in self._flows()}, by_chance=True)
 
     def denied(self) -> None:
         """No flow connects, and nothing of it arrives."""
@@ -280,8 +280,8 @@ class Promise:
         """Each DNS question is answered exactly so: `NOERROR A 10.96.0.10`, `NXDOMAIN`."""
         self._settle({flow: Expectation(Decision.ALLOW, frozenset(texts)) for flow in self._flows()})
 
-    def _settle(self, expected: Mapping[Flow, Expectation]) -> None:
-        self.case.settle(expected, controls=self.controls, with_sentinel=self.with_sentinel)
+    def _settle(self, expected: Mapping[Flow, Expectation], *, by_chance: bool = False) -> None:
+        self.case.settle(expected, controls=self.controls, with_sentinel=self.with_sentinel, by_chance=by_chance)
 
     def _flows(self) -> list[Flow]:
         return [flow for flow in self.subject if isinstance(flow, Flow)]

@@ -8,7 +8,7 @@ from typing import Any
 
 from netproof.kube.client import Api
 from netproof.kube.objects import path
-from netproof.model.flow import Family, Port
+from netproof.model.flow import Family, Port, Protocol
 from netproof.world import labels
 
 
@@ -22,6 +22,7 @@ class Vip:
     addresses: Mapping[Family, str]
     ports: tuple[Port, ...]
     node_ports: Mapping[Port, int]
+    selector: Mapping[str, str]
 
     @property
     def dns(self) -> str:
@@ -29,14 +30,14 @@ class Vip:
         return f"{self.name}.{self.namespace}.svc"
 
 
-def service(name: str, namespace: str, ports: Mapping[Port, int], own: Mapping[str, str], **spec: Any) -> dict[str, Any]:
-    """A Service that selects the pods that carry its label; `ports` maps a Service port to the pods' port."""
+def service(name: str, namespace: str, ports: Mapping[Port, int], own: Mapping[str, str], *, key: str, **spec: Any) -> dict[str, Any]:
+    """A Service that selects the pods that carry its label with the case's key; `ports` maps a Service port to the pods' port."""
     entries = [
         {"name": f"{port.protocol.lower()}-{port.number}", "protocol": str(port.protocol), "port": port.number, "targetPort": target}
         for port, target in ports.items()
     ]
     metadata = {"name": name, "namespace": namespace, "labels": dict(own)}
-    selector = {labels.SELECTED + name: "yes"}
+    selector = {labels.SELECTED + name: key}
     return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"selector": selector, "ports": entries} | spec}
 
 
@@ -44,15 +45,9 @@ def vip(obj: Mapping[str, Any]) -> Vip:
     """What the API made of a Service."""
     spec, meta = obj["spec"], obj["metadata"]
     addresses = {Family.of(ip): ip for ip in spec.get("clusterIPs", []) if ip != "None"}
-    ports = {Port(_protocol(entry), entry["port"]): entry.get("nodePort", 0) for entry in spec["ports"]}
+    ports = {Port(Protocol(entry["protocol"]), entry["port"]): entry.get("nodePort", 0) for entry in spec["ports"]}
     node_ports = {port: number for port, number in ports.items() if number}
-    return Vip(meta["name"], meta["namespace"], meta["uid"], addresses, tuple(ports), node_ports)
-
-
-def _protocol(entry: Mapping[str, Any]) -> Any:
-    from netproof.model.flow import Protocol
-
-    return Protocol(entry["protocol"])
+    return Vip(meta["name"], meta["namespace"], meta["uid"], addresses, tuple(ports), node_ports, spec.get("selector", {}))
 
 
 def endpoints(api: Api, service: Vip) -> dict[str, bool]:

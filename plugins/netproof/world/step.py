@@ -16,6 +16,7 @@ from netproof.world.runner import Runner
 
 CONTROL_LIMIT = 10.0  # seconds: a NodePort that was just made needs a moment until it connects
 CONTROL_ROUNDS = 3  # at least, however slow they are
+CHANCES = 32  # one stale endpoint of three is missed by this many with a probability of 2 in a million
 _NO_LIMITS = Limits()
 
 
@@ -25,6 +26,7 @@ class Script:
 
     `open_before`: every flow shall connect before the change (the world's mesh); one that doesn't is the environment's trouble.
     `prior`: control rounds of earlier steps of the case. `sentinel`: applied after the change and awaited; it returns its rounds.
+    `by_chance`: a balancer picks who answers, so a round asks CHANCES times.
     """
 
     expected: Mapping[Flow, Expectation]
@@ -34,6 +36,7 @@ class Script:
     prior: tuple[Round, ...] = ()
     open_before: bool = False
     sentinel: Callable[[], tuple[Sequence[Round], Sequence[Incident]]] | None = None
+    by_chance: bool = False
     limits: Limits = _NO_LIMITS
 
 
@@ -94,8 +97,16 @@ def _settle(runner: Runner, script: Script, history: History, progress: Callable
         elif step is Step.BURST:
             history = _add(history, _burst(runner, script))
         else:
-            history = _add(history, runner.fleet.round(flows, step.phase or Phase.CANDIDATE, plan=_manner(script)))
+            history = _add(history, _round(runner, script, step.phase or Phase.CANDIDATE))
     return history
+
+
+def _round(runner: Runner, script: Script, phase: Phase) -> Round:
+    """One round. Where one of several may answer, one answer says little of who else still would: each flow is then asked many times."""
+    if not script.by_chance:
+        return runner.fleet.round(list(script.expected), phase, plan=_manner(script))
+    asked = runner.fleet.burst(dict.fromkeys(script.expected, CHANCES), rate=runner.budget.rate)
+    return replace(asked, phase=phase)
 
 
 def _manner(script: Script) -> Plan:

@@ -12,8 +12,8 @@ from netproof.kube.wait import NotYet, until
 from netproof.model.flow import Family, Flow, Port
 from netproof.model.outcome import Outcome, Phase, Probe, Round
 from netproof.problem import Problem
-from netproof.world import labels, services
 from netproof.world import pods as probes
+from netproof.world import services
 from netproof.world.placement import Node, place
 from netproof.world.pods import Pod, Recipe
 from netproof.world.runner import Runner
@@ -34,6 +34,7 @@ class World:
     uids: dict[str, str] = field(default_factory=dict)  # of the namespaces
     pods: dict[str, Pod] = field(default_factory=dict)
     vips: dict[str, Vip] = field(default_factory=dict)
+    _selected: dict[str, frozenset[str]] = field(default_factory=dict)  # uid of a Service -> the pods that carry its label
     gate: Round | None = None
     unreachable: tuple[Flow, ...] = ()
 
@@ -82,24 +83,25 @@ class World:
             self.runner.fleet.drop(name)
             self.runner.api.delete(path("Pod", pod.pod, pod.namespace), uid=pod.uid, grace=0)
 
-    def service(self, name: str, letter: str, ports: Mapping[Port, int], **spec: Any) -> Vip:
+    def service(self, name: str, letter: str, ports: Mapping[Port, int], *, key: str, **spec: Any) -> Vip:
         """Make a Service in a namespace of the world; its selector is a label of its own, put on pods by `select`."""
-        obj = services.service(name, self.namespaces[letter], ports, self.recipe.labels, **spec)
+        obj = services.service(name, self.namespaces[letter], ports, self.recipe.labels, key=key, **spec)
         self.vips[name] = vip = services.vip(self.runner.api.create(obj))
         return vip
 
     def select(self, vip: Vip, names: Sequence[str]) -> None:
         """Make these pods, and no others, the ones that a Service selects."""
-        label = labels.SELECTED + vip.name
-        before = {name for name in self.pods if self.pods[name].namespace == vip.namespace} - set(names)
-        self.label_pods({label: "yes"}, names)
-        self.label_pods({label: None}, before)
+        self.label_pods(vip.selector, names)
+        self.label_pods(dict.fromkeys(vip.selector), self._selected.get(vip.uid, frozenset()) - set(names))
+        self._selected[vip.uid] = frozenset(names)
 
     def remove_services(self) -> None:
-        """Delete the Services that the last case made."""
+        """Delete the Services that the last case made, and take their labels off the pods."""
         for vip in self.vips.values():
             self.runner.api.delete(path("Service", vip.name, vip.namespace), uid=vip.uid)
+            self.select(vip, ())
         self.vips.clear()
+        self._selected.clear()
 
     def discard(self) -> None:
         """Give the world up: its agents are let go and its namespaces deleted, without waiting for their end."""

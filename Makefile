@@ -1,0 +1,40 @@
+# Each target does its own set-up, a virtual environment included. `make run` is the main job, `make test` the project's own tests.
+VENV   := .venv
+PYTHON ?= python3
+PYTEST := $(VENV)/bin/pytest
+
+.PHONY: run test testbed test-kind bench lint help
+help: ## what there is
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --upgrade 'pip>=25.1'
+	$(VENV)/bin/pip install --quiet --group dev --editable '.[kind]'
+	touch $@
+
+run: $(VENV)/ready cluster-means ## every suite on a kind cluster with Cilium and MetalLB, removed afterwards
+	$(PYTEST) --cluster=kind --cni=cilium --loadbalancer=metallb -n 4
+
+test: $(VENV)/ready ## the project's own tests: no cluster, no Docker
+	$(PYTEST) plugins/tests -m "not kind" -n 2
+
+testbed: $(VENV)/ready ## what a kind cluster needs where no container registry can be reached; writes netproof.toml
+	.ci/testbed/up cilium metallb >/dev/null
+
+test-kind: $(VENV)/ready cluster-means ## the project's own tests that need a real cluster: broken networks, interrupted runs, wrong input
+	$(PYTEST) plugins/tests -m kind
+
+bench: $(VENV)/ready cluster-means ## rounds, convergence and memory on kind with Cilium, each beside its limit
+	$(VENV)/bin/python plugins/bench/bench.py
+
+lint: $(VENV)/ready ## ruff, mypy, import contracts
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	PYTHONPATH=plugins $(VENV)/bin/lint-imports --no-logo
+
+# Plain kind where a container registry answers (or the images are there already); the testbed elsewhere.
+.PHONY: cluster-means
+cluster-means:
+	@.ci/means
