@@ -34,23 +34,23 @@ class ApiError(Exception):
         return f"{self.message} (HTTP {self.status} {self.reason})"
 
 
-class NotFound(ApiError):
+class NotFound(ApiError):  # noqa: N818
     """There is no such object, or no such kind of object."""
 
 
-class Conflict(ApiError):
+class Conflict(ApiError):  # noqa: N818
     """The object is there already, or has changed in the meantime."""
 
 
-class Forbidden(ApiError):
+class Forbidden(ApiError):  # noqa: N818
     """The credentials are not accepted (401) or not sufficient (403)."""
 
 
-class Invalid(ApiError):
+class Invalid(ApiError):  # noqa: N818
     """The request makes no sense to the server."""
 
 
-class ApiUnavailable(Exception):
+class ApiUnavailable(Exception):  # noqa: N818
     """No answer within the patience; the text says what was tried last, and for how long."""
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 
-class UnknownKind(LookupError):
+class UnknownKind(LookupError):  # noqa: N818
     """No kind of that name is known here, or served by this cluster."""
 
 

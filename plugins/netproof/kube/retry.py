@@ -19,7 +19,7 @@ AWAY = (429, 502, 503, 504)  # what proxies and overloaded servers say: no answe
 _backoff = wait_exponential_jitter(multiplier=0.1, max=3.0, jitter=0.1)
 
 
-class Again(Exception):
+class Again(Exception):  # noqa: N818
     """An attempt failed for a reason that may pass; no sooner than `after` seconds from now."""
 
     def __init__(self, cause: Exception, after: float = 0.0) -> None:

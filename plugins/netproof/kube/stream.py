@@ -32,7 +32,7 @@ _CLOSE = 8  # websocket opcode
 _NORMAL = 1000  # websocket close code
 
 
-class ChannelClosed(ConnectionError):
+class ChannelClosed(ConnectionError):  # noqa: N818
     """The far end is gone; the text says why, as far as it said so."""
 
 

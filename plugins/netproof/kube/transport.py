@@ -135,7 +135,7 @@ class Transport:
         return Again(error)
 
 
-class Unanswered(Exception):
+class Unanswered(Exception):  # noqa: N818
     """A websocket was asked for, and what was asked for may have begun, but no answer came."""
 
     def __init__(self, cause: Exception) -> None:

@@ -11,11 +11,11 @@ from tenacity import RetryCallState, RetryError, Retrying, retry_if_result, stop
 T = TypeVar("T")
 
 
-class NotYet(Exception):
+class NotYet(Exception):  # noqa: N818
     """What a probe of `until` may raise instead of returning None, to say what is missing."""
 
 
-class Late(Exception):
+class Late(Exception):  # noqa: N818
     """What was waited for did not come in time."""
 
     def __init__(self, what: str, seconds: float, last: str) -> None:
