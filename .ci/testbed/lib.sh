@@ -58,13 +58,6 @@ go_build() {  # go_build MODULE TAGS LDFLAGS NAME=PACKAGE...: into $programs/MOD
     built "${*%%=*}"
 }
 
-debian_root() {  # debian_root SUITE PACKAGES: a folder $home/debian-SUITE
-    local root=$home/debian-$1
-    rm -rf "$root"
-    debootstrap --variant=minbase --include="$2" "$1" "$root"
-}
-slim() { rm -rf "$1"/tmp/* "$1"/var/cache/apt/* "$1"/var/lib/apt/lists/* "$1"/usr/share/{doc,man,info,locale}; }
-
 # Images carry the key of what they were made from; a tag that comes from elsewhere carries none and is made anew.
 label=netproof.testbed
 have() {  # have KEY IMAGE...
