@@ -27,6 +27,7 @@ from test_probe_net import AGENT, RUN, TOKEN, Net, all_ports, eventually, needs_
 
 pytestmark = needs_namespaces
 
+QUICK = Plan(timeout=0.3)  # where something is denied, and how long that takes is not what is tested
 Serve = Callable[[socket.socket], None]
 
 
@@ -127,12 +128,12 @@ def test_every_kind_of_failure_has_its_outcome(net: Net, fleet: Fleet) -> None:
     ):
         round_ = fleet.round(list(expected), Phase.CANDIDATE)
     assert outcomes(round_) == {flow: {outcome} for flow, outcome in expected.items()}
-    assert 0.95 < round_.ended - round_.began < 1.3
+    assert 0.95 < round_.ended - round_.began < 1.5
     dropped = round_.probes[0].attempts
     assert len(dropped) == 3
     assert not any(attempt.received for attempt in dropped)
-    assert all(0.85 < attempt.took < 0.95 for attempt in dropped)
-    assert [round(attempt.began - dropped[0].began, 2) for attempt in dropped] == pytest.approx([0, 0.05, 0.1], abs=0.02)
+    assert all(0.9 <= attempt.took < 1.2 for attempt in dropped)
+    assert all(0.04 < later.began - earlier.began < 0.3 for earlier, later in itertools.pairwise(dropped))
 
 
 def test_who_accepts_without_our_answer_is_silent(net: Net, fleet: Fleet) -> None:
@@ -169,7 +170,7 @@ def test_who_accepts_without_our_answer_is_silent(net: Net, fleet: Fleet) -> Non
         Stub(net, "b", UDP(9005), babble),
     ):
         flows = [net.flow("a", "b", port) for port in (TCP(9001), TCP(9002), TCP(9003), TCP(9004), UDP(9005))]
-        ends = [probe.attempts[0] for probe in fleet.round(flows, Phase.CANDIDATE).probes]
+        ends = [probe.attempts[0] for probe in fleet.round(flows, Phase.CANDIDATE, plan=QUICK).probes]
     told = [(end.outcome.value, end.detail) for end in ends]
     assert told == [
         ("silent", "no valid answer"),
@@ -202,7 +203,7 @@ def test_the_responder_is_named(net: Net, fleet: Fleet) -> None:
 def test_a_datagram_without_a_way_back_was_received(net: Net, fleet: Fleet) -> None:
     """UDP one-way: the client times out, the nonce stands in the destination's log."""
     with net.rule("b", "a", "ipproto", "udp", "sport", "8080"):
-        attempts = seen(fleet, net.flow("a", "b", UDP(8080))).attempts
+        attempts = seen(fleet, net.flow("a", "b", UDP(8080)), QUICK).attempts
     assert [(attempt.outcome, attempt.received) for attempt in attempts] == [(Outcome.TIMED_OUT, True)] * 3
     assert attempts[0].detail == "its nonce was received by b"
 
@@ -319,6 +320,13 @@ def test_starvation_at_either_end_is_known(net: Net, fleet: Fleet, name: str) ->
     timer.join()
 
 
+def _there(sock: socket.socket) -> bytes:
+    try:
+        return sock.recv(200)
+    except BlockingIOError:
+        return b""
+
+
 def test_an_answer_that_lies_there_is_no_timeout(net: Net, fleet: Fleet) -> None:
     """A client that was stopped over its own time-out finds the connection when it wakes, and knows when it stood."""
 
@@ -326,7 +334,13 @@ def test_an_answer_that_lies_there_is_no_timeout(net: Net, fleet: Fleet) -> None
         sock = listener.accept()[0]
         with stopped(net, "a"):
             time.sleep(1.1)
-        sock.sendall(answer(sock.recv(200)))
+            sock.settimeout(0)
+            line = _there(sock)
+            sock.settimeout(None)
+            if line:
+                sock.sendall(answer(line))
+        if not line:  # it was stopped before it noticed that the connection stood
+            sock.sendall(answer(sock.recv(200)))
         sock.recv(1)
 
     with Stub(net, "b", TCP(9013), late):
@@ -410,7 +424,7 @@ def test_a_dns_server_that_is_away(net: Net, fleet: Fleet) -> None:
     asked = Question(("web",), "A")
     flows = [net.flow("a", "b", UDP(7053), question=asked), net.flow("a", "b", UDP(8081), question=asked)]
     with net.rule("a", "b", "ipproto", "udp", "dport", "8081"):
-        round_ = fleet.round(flows, Phase.CONTROL)
+        round_ = fleet.round(flows, Phase.CONTROL, plan=QUICK)
     assert outcomes(round_) == {flows[0]: {Outcome.REFUSED}, flows[1]: {Outcome.TIMED_OUT}}
 
 
@@ -553,7 +567,7 @@ def test_a_round_outlives_its_stream(net: Net) -> None:
     fleet, flow = Fleet(TOKEN, RUN, patience=5), net.flow("a", "c", UDP(8081))
     fleet.add("a", dial, limit=5)
     with net.rule("a", "c", "ipproto", "udp", "dport", "8081"):
-        before = seen(fleet, flow).attempts[-1].source_port
+        before = seen(fleet, flow, QUICK).attempts[-1].source_port
         threading.Timer(0.3, made[0].cut.set).start()
         attempts = seen(fleet, flow).attempts
     assert len(made) == 2
@@ -614,11 +628,11 @@ def test_missing_agents_are_all_named(net: Net) -> None:
 
 def test_an_agent_ends_without_its_runner(net: Net) -> None:
     """Every word keeps it alive; after `silence` seconds without one it ends by itself, code 0."""
-    dial = net.agent("d", silence=0.8)
+    dial = net.agent("d", silence=0.6)
     fleet = Fleet(TOKEN, RUN)
     fleet.add("d", dial, limit=5)
-    for _ in range(4):
-        time.sleep(0.3)
+    for _ in range(3):
+        time.sleep(0.25)
         fleet.memory("d")
     assert net.processes["d"].wait(2) == 0
     fleet.close()

@@ -262,7 +262,7 @@ class Stream:
             left = deadline - self._setting.clock()
             if left <= 0:
                 return None
-            if self._setting.clock() - self._spoke > IDLE:
+            if self._setting.clock() - self._spoke >= IDLE:
                 self._write(_line({"op": "ping", "id": 0}))
             self._feed(self._live().receive(min(left, _ANSWER)))
         return self._answers.pop(number)

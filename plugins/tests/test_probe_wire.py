@@ -1,0 +1,74 @@
+"""Answers of agents as attempts: who answered, who received, who starved."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from netproof.model.flow import TCP, UDP, Flow, Question
+from netproof.model.outcome import Outcome
+from netproof.probe.stream import Identity
+from netproof.probe.wire import Faces, Plan, Reader, Sight, by_source, specification
+
+FLOWS = [Flow("x/a", "x/b", "10.0.0.2", UDP(80)), Flow("x/b", "web", "10.96.0.1", TCP(80))]
+
+
+def reader(sight: Sight | None = None, sent: float = 0.0) -> Reader:
+    faces = Faces()
+    faces.add("x/b", Identity("ns/b", "uid-b", "n", "boot-b"))
+    return Reader(FLOWS, faces, sight or Sight(), 100.0, sent)
+
+
+def entry(index: int = 0, number: int = 0, began: float = 1.0, outcome: str = "timed-out") -> list[object]:
+    return [index, number, began, 0.9, outcome, -1, "", 4000, ""]
+
+
+def test_a_flow_as_an_agent_takes_it() -> None:
+    assert specification(7, FLOWS[0], 0.5) == [7, "UDP", "10.0.0.2", 80, 0.5, None]
+    asked = replace(FLOWS[0], question=Question(("a", "b"), "A"))
+    assert specification(0, asked)[-1] == {"names": ["a", "b"], "type": "A"}
+    assert by_source([*FLOWS, FLOWS[0]]) == {"x/a": [0, 2], "x/b": [1]}
+
+
+def test_a_plan_knows_how_long_it_takes() -> None:
+    assert Plan().lasts(100) == 1.0
+    assert Plan((0.0,), 3.0, 0.25).lasts(4) == 4.0
+
+
+def test_times_are_the_runners() -> None:
+    """An attempt cannot have begun before it was asked for, however the clocks were compared."""
+    assert reader().attempt(entry(), []).began == 101.0
+    assert reader(sent=101.5).attempt(entry(), []).began == 101.5
+
+
+def test_receivers_make_it_one_way() -> None:
+    sight = Sight()
+    sight.add_seen("x/b", {"0": "5"})
+    attempts = [reader(sight).attempt(entry(number=number), []) for number in range(3)]
+    assert [attempt.received for attempt in attempts] == [True, False, True]
+    assert attempts[0].detail == "its nonce was received by x/b"
+
+
+def test_lags_of_either_end_starve() -> None:
+    """Only lags above 150 ms, only those that overlap, only of the two ends; behind a Service anybody's."""
+    sight = Sight()
+    sight.add_lags("x/b", [(1.5, 1.8)], 100.0)
+    sight.add_lags("x/c", [(3.5, 3.9), (5.0, 5.1)], 100.0)
+
+    def starved(index: int, began: float) -> bool:
+        return reader(sight).attempt(entry(index, began=began), []).starved
+
+    assert [starved(0, began) for began in (0.5, 1.0, 2.0, 3.0, 4.8)] == [False, True, False, False, False]
+    assert [starved(1, began) for began in (0.5, 1.0, 2.0, 3.0, 4.8)] == [False, True, False, True, False]
+
+
+def test_a_burst_in_full_and_in_groups() -> None:
+    """Attempts that ended alike share one object; the odd ones have their own time and port; the order is that of the numbers."""
+    groups = [
+        ["timed-out", -1, "", "d", 0.91, "", []],
+        ["connected", 0, "10.0.0.1", "2", 0.02, "", [[1, 0.02, 4711, ""]]],
+    ]
+    who = [["ns/b", "uid-b", "n", "boot-b"]]
+    attempts = list(reader().burst([0, [0, 10, 20, 30], groups], who, 5.0))
+    assert [attempt.outcome for attempt in attempts] == [Outcome.TIMED_OUT, Outcome.CONNECTED, Outcome.TIMED_OUT, Outcome.TIMED_OUT]
+    assert attempts[0] is attempts[2] is attempts[3]
+    assert (attempts[1].responder, attempts[1].began, attempts[1].source_port) == ("x/b", 105.01, 4711)
