@@ -257,11 +257,12 @@ def test_the_schema_is_strict() -> None:
 
 
 def test_json_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "report.json"
+    path = tmp_path / "new" / "report.json"
     made = _document(_begun(), _end("POD-01", reason="é"))
     write_json(made, path)
     with pytest.raises(ValueError):
         write_json(made | {"exit_code": float("nan")}, path)
 
     assert json.loads(path.read_text(encoding="utf-8")) == made
-    assert [entry.name for entry in tmp_path.iterdir()] == ["report.json"]
+    assert '\n  "exit_code": 2,\n' in path.read_text(encoding="utf-8")
+    assert [entry.name for entry in path.parent.iterdir()] == ["report.json"]

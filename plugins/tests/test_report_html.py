@@ -183,6 +183,21 @@ def test_each_case_is_a_dot_at_its_time() -> None:
     assert ">2 s</text>" in svg
 
 
+def test_the_axis_ends_at_a_round_time() -> None:
+    ends = {0.004: "0.01 s", 0.7: "1 s", 1.01: "2 s", 3.0: "5 s", 6.0: "10 s", 119.0: "200 s"}
+
+    for value, end in ends.items():
+        labels = re.findall(r'<text x="([\d.]+)" y="112" text-anchor="middle">(.*?)</text>', strip([(value, "a")], {}))
+        assert (labels[0], labels[-1], len(labels)) == (("40.0", "0 s"), ("920.0", end), 5)
+
+
+def test_a_figure_is_named_beside_its_line_and_inside_the_picture() -> None:
+    svg = strip([(2.0, "a")], {"p50": 0.5, "max": 2.0})
+
+    assert '<line class="mark" x1="260.0" y1="3" x2="260.0" y2="92"/><text x="265.0" y="12" text-anchor="start">p50 0.50 s</text>' in svg
+    assert '<line class="mark" x1="920.0" y1="15" x2="920.0" y2="92"/><text x="915.0" y="24" text-anchor="end">max 2.00 s</text>' in svg
+
+
 @pytest.mark.parametrize("value", [0.0, 0.004, 0.7, 1.0, 1.01, 9.99, 119.0, 1e5])
 def test_every_time_has_its_place_on_the_axis(value: float) -> None:
     assert all(40 <= float(x) <= 920 for x in re.findall(r'cx="([\d.]+)"', strip([(value, "a")], {"max": value})))

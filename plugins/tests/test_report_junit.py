@@ -45,7 +45,7 @@ def test_counts_agree_with_what_is_inside(tmp_path: Path) -> None:
     cases = [_end(f"NPI-{i:02}/tcp", verdict) for i, verdict in enumerate(Verdict)]
     root = _written(tmp_path, *cases, _end("POD-01", Verdict.FAIL, suite="pod_ip"), _end("NPI-01", Verdict.FAIL, caused_by="NPI-00/tcp"))
 
-    assert [suite.get("name") for suite in root] == ["pod_ip", "policy"]
+    assert [(suite.get("name"), suite.get("time")) for suite in root] == [("pod_ip", "1.500"), ("policy", "15.000")]
     for element in (root, *root):
         inside = Counter(child.tag for case in element.iter("testcase") for child in case)
         counted = {key: int(element.get(key, "")) for key in ("tests", "failures", "errors", "skipped")}

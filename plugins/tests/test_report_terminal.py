@@ -9,7 +9,8 @@ from netproof.model.event import CaseFinished, CaseStarted, RunFinished, RunStar
 from netproof.model.verdict import Verdict
 from netproof.report.document import document
 from netproof.report.header import Component, Header, Node
-from netproof.report.terminal import header_lines, progress_line, summary_lines
+from netproof.report.terminal import header_lines, meaning, progress_line, summary_lines
+from netproof.report.text import seconds
 
 HEADER = Header(
     cluster="kind-netproof",
@@ -65,6 +66,10 @@ def test_header_of_a_document() -> None:
 )
 def test_header_warns_of_results_that_stand_apart(header: Header, word: str) -> None:
     assert word in header_lines(asdict(header))[-1]
+
+
+def test_header_counts_from_nothing() -> None:
+    assert header_lines({"behaviours": 40}) == ["selected     0 of 40 behaviours selected"]
 
 
 def test_an_empty_header_says_nothing() -> None:
@@ -149,6 +154,32 @@ def test_latencies_of_several_workers_are_marked() -> None:
 )
 def test_the_exit_code_is_explained(cases: list[CaseFinished | CaseStarted], words: str) -> None:
     assert _text(_made(*cases)).splitlines()[-1] == words
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (1, "promise is broken"),
+        (2, "interrupted"),
+        (3, "pytest broke"),
+        (4, "command line"),
+        (5, "no case"),
+        (6, "warnings"),
+        (10, "evidence is missing"),
+        (11, "unreliably, or later"),
+        (12, "deviation is no longer true"),
+    ],
+)
+def test_each_exit_code_has_its_meaning(code: int, words: str) -> None:
+    assert words in meaning(_made() | {"exit_code": code})
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "0.00 s"), (9.994, "9.99 s"), (10.0, "10 s"), (119.4, "119 s"), (120.0, "2 min"), (200.4, "3 min 20 s")],
+)
+def test_durations_for_people(value: float, text: str) -> None:
+    assert seconds(value) == text
 
 
 def test_an_interrupted_run_without_a_fail_says_so() -> None:
