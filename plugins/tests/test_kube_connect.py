@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from fakeapi import Certificates, FakeApi, Hang, Status, kubeconfig
-from netproof.kube.client import Api, connect
+from netproof.kube.client import Api, ApiUnavailable, connect
 from netproof.problem import Problem
 from urllib3.exceptions import InsecureRequestWarning
 
@@ -291,6 +291,17 @@ def test_an_expired_token_is_fetched_again(api: FakeApi, file: Path, tmp_path: P
 
     assert connected.get("/api/v1/nodes/n")
     assert (tmp_path / "runs").read_text().split() == ["x", "x"]
+
+
+def test_an_identity_provider_that_fails(api: FakeApi, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: object) -> None:
+        raise ValueError("no refresh token")
+
+    connected = connect(kubeconfig(file, api.url, user={"token": "t"}), None)
+    monkeypatch.setattr(connected._transport.login.configuration, "refresh_api_key_hook", refuse)
+    with pytest.raises(ApiUnavailable, match="the credentials of context 'fake' could not be renewed: no refresh token"):
+        connected.version()
+    assert not connected.alive()
 
 
 def test_a_missing_exec_plugin(file: Path) -> None:

@@ -227,10 +227,11 @@ def test_close_wakes_the_reader(forwarded: Callable[[], Channel], server: FakeAp
     channel.close()
 
 
-def test_a_far_end_that_takes_nothing(forwarded: Callable[[], Channel], server: FakeApi, done: threading.Event) -> None:
+def test_a_far_end_that_takes_nothing(api: Api, server: FakeApi, done: threading.Event) -> None:
     server.stream = greeted(lambda ws: until_done(done))
-    channel = forwarded()
-    with pytest.raises(ChannelClosed, match="nothing was taken for 1 s"):
+    api.patience = 0.5
+    channel = forward(api, "x", "a", 9600)
+    with pytest.raises(ChannelClosed, match=r"nothing was taken for 0\.5 s"):
         channel.send(bytes(50_000_000))
 
 

@@ -21,7 +21,7 @@ import yaml
 from urllib3.exceptions import LocationParseError
 from urllib3.util import Url, parse_url
 
-from netproof.kube.errors import plain
+from netproof.kube.errors import ApiUnavailable, plain
 from netproof.problem import Problem
 
 if TYPE_CHECKING:
@@ -44,8 +44,11 @@ class Login:
 
     def headers(self) -> dict[str, str]:
         """The credentials of this moment: an expired token is replaced by the exec plugin first."""
-        with self.lock:
-            token = self.configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
+        try:
+            with self.lock:
+                token = self.configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
+        except Exception as exc:  # whatever an identity provider's client raises
+            raise ApiUnavailable(f"the credentials of context {self.context!r} could not be renewed: {plain(exc)}") from exc
         return {"Authorization": token} if token else {}
 
 
@@ -81,7 +84,7 @@ def login(kubeconfig: Path | None, context: str | None) -> Login:
 
 def read(kubeconfig: Path | None) -> Kubeconfig:
     """The named file, or those of KUBECONFIG, or ~/.kube/config."""
-    named = [kubeconfig] if kubeconfig else [Path(name).expanduser() for name in _from_environment()]
+    named = [kubeconfig.expanduser()] if kubeconfig else [Path(name).expanduser() for name in _from_environment()]
     documents = {file: document for file in named if (document := _parse(file)) is not None}
     files = os.pathsep.join(map(str, documents or named))
     if not documents:

@@ -48,7 +48,7 @@ class Wire:
             sent = self._do(lambda: self._sock.send(data[:_CHUNK]), select.POLLOUT, time.monotonic() + self.limit, closed=0)
         except TimeoutError:
             self.close()
-            raise ConnectionAbortedError(f"nothing was taken for {self.limit:.0f} s") from None
+            raise ConnectionAbortedError(f"nothing was taken for {self.limit:g} s") from None
         if not sent:
             raise ConnectionAbortedError("the connection is closed")
         return sent
