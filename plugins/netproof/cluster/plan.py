@@ -22,6 +22,14 @@ class Part:
 
     entry: Entry
     objects: tuple[Object, ...]
+    replacement: str = ""  # the file that stands for its source
+
+    @property
+    def note(self) -> str:
+        """What the header shall say of where the objects are from, "" where that is as it should be."""
+        if self.replacement:
+            return f"{self.entry.name}: {self.replacement} stands for its {self.entry.source.kind}"
+        return "" if self.entry.source.pinned else f"{self.entry.name}: the {self.entry.source.kind} is not pinned by a digest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +47,7 @@ class Plan:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the header shall say."""
-        return tuple(
-            f"{part.entry.name}: the {part.entry.source.kind} is not pinned by a digest"
-            for part in self.parts
-            if not part.entry.source.pinned
-        )
+        return tuple(part.note for part in self.parts if part.note)
 
 
 def plan(settings: Settings, progress: Progress) -> Plan:
@@ -58,8 +61,8 @@ def plan(settings: Settings, progress: Progress) -> Plan:
     settled = supply([item for entry in entries for item in objects[entry.name]], settings.images)
     split = len(objects[cni.name]) if cni else 0
     return Plan(
-        Part(cni, settled.objects[:split]) if cni else None,
-        Part(balancer, settled.objects[split:]) if balancer else None,
+        Part(cni, settled.objects[:split], settings.manifests.get(cni.name, "")) if cni else None,
+        Part(balancer, settled.objects[split:], settings.manifests.get(balancer.name, "")) if balancer else None,
         settled.local,
         settled.archives,
     )

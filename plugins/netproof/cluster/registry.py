@@ -115,11 +115,17 @@ def _new(settings: Settings) -> Run:
         cluster=settings.kind_cluster if is_kind else "",
         made=is_kind and settings.cluster_name is None,
         keep=settings.keep,
-        kubeconfig=str((settings.folder / "kubeconfig") if is_kind else settings.kubeconfig or ""),
+        kubeconfig=str(settings.folder / "kubeconfig") if is_kind else _kubeconfig(settings),
         context="" if is_kind else settings.cluster,
         folder=str(settings.folder),
         kind_bin=str(settings.kind_bin or ""),
     )
+
+
+def _kubeconfig(settings: Settings) -> str:
+    """The file to read again later, in another shell perhaps; "" where that is the default one, or a list of files."""
+    said = str(settings.kubeconfig or os.environ.get("KUBECONFIG", ""))
+    return "" if os.pathsep in said else said and str(Path(said).expanduser().absolute())
 
 
 def _write(run: Run) -> None:
