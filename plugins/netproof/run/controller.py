@@ -15,9 +15,12 @@ from typing import Any, NoReturn
 import pytest
 
 from netproof import options
-from netproof.cluster import cleanup, registry
+from netproof.cluster import catalogue, cleanup, registry
+from netproof.cluster.docker import require_engine
+from netproof.cluster.features import require_claims
 from netproof.cluster.provider import provider_for
 from netproof.cluster.state import ClusterState
+from netproof.cluster.teardown import remove_namespaces
 from netproof.kube.client import connect
 from netproof.model.event import RunFinished, RunStarted
 from netproof.model.verdict import Verdict
@@ -70,7 +73,7 @@ class Controller:
         """Begin a run, or refuse to: every Problem that can be seen now becomes a usage error before anything is made."""
         try:
             controller = cls(config)
-            controller._prepare()
+            controller._start()
         except Problem as problem:
             raise pytest.UsageError(str(problem)) from None
         config.pluginmanager.register(controller, CONTROLLER)
@@ -123,6 +126,15 @@ class Controller:
 
     # start
 
+    def _start(self) -> None:
+        """Nothing is left of a run that could not begin."""
+        try:
+            self._prepare()
+        except BaseException:
+            registry.forget(self.assignment.run)
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise
+
     def _prepare(self) -> None:
         if wants_smoke(self.config, self.settings):
             self.config.option.markexpr = "smoke"
@@ -130,6 +142,7 @@ class Controller:
             self.assignment = Assignment(**self.assignment.tell() | {"smoke": True})
         for name in ("cap", "budget", "burst"):
             options.said(self.config).number(name)
+        self._check_names()
         self._renew_folder()
         self.journal = Journal(self.folder, "controller")
         provider = provider_for(self.settings)
@@ -143,6 +156,15 @@ class Controller:
         command = " ".join(["pytest", *map(str, self.config.invocation_params.args)])
         self.journal(RunStarted(time.time(), {"run": self.assignment.run, "command": command}))
         signal.signal(signal.SIGTERM, self._terminate)
+
+    def _check_names(self) -> None:
+        """What can be known to be wrong without a cluster is said before anything is made."""
+        require_claims(self.settings.claims, where="--netproof-claim")
+        for name, kind in ((self.settings.cni, "cni"), (self.settings.load_balancer, "loadbalancer")):
+            if name:
+                catalogue.load(name, kind)
+        if self.settings.provider_name == "kind":
+            require_engine()
 
     def _renew_folder(self) -> None:
         """Make the run's folder; evidence of an earlier run must not stand beside this one's report."""
@@ -185,11 +207,12 @@ class Controller:
         leftovers: list[str] = []
         if state and (not state.made or state.keep):
             api = connect(Path(state.kubeconfig) if state.kubeconfig else None, state.context, patience=20.0)
-            leftovers = cleanup.remove_namespaces(api, self.assignment.run, CLEANUP_LIMIT, self._say)
+            leftovers = remove_namespaces(api, self.assignment.run, CLEANUP_LIMIT, self._say)
         if state:
             provider_for(self.settings).down(state, self._say)
-        else:
-            leftovers += cleanup.remove_unfinished(self.settings, self._say)
+        elif entry := registry.find(self.assignment.run):
+            said, complete = cleanup.remove(entry, named=True, progress=self._say)
+            leftovers += [] if complete else said
         if not leftovers:
             registry.forget(self.assignment.run)
         notes = list(state.notes) if state else []

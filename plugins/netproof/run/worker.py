@@ -249,11 +249,21 @@ class Worker:
         if isinstance(error, Problem):
             report.netproof = {"verdict": str(Verdict.ERROR), "problem": str(error), "code": error.code}
             report.longrepr = str(error)
+            if not self._first_to_tell():
+                report.outcome, report.longrepr = "skipped", (str(item.path), 0, "the run was stopped")
         elif report.when == "call" and work and work.result:
             report.netproof = {"verdict": str(work.result.verdict)}
             self._dress(report, work.result)
         elif report.when == "setup" and report.failed:
             report.longrepr = f"{type(error).__name__}: {error}" if not isinstance(error, AssertionError) else report.longrepr
+
+    def _first_to_tell(self) -> bool:
+        """One sentence is enough: what one worker has told of a problem the others need not repeat."""
+        try:
+            (Path(self.assignment.folder) / "problem.told").touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        return True
 
     def _dress(self, report: Any, attempt: Attempt) -> None:
         if attempt.verdict is Verdict.DEVIATES:
