@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 import struct
 import subprocess
 from collections import Counter
@@ -121,3 +122,34 @@ def test_it_loads_nothing_heavy() -> None:
         .replace(".read())", ".read(), 'agent.py', 'exec'), {'__name__': 'program'})")
     )
     assert subprocess.run([oldest_python(), "-I", "-S", "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_a_name_that_dns_cannot_ask_is_refused() -> None:
+    """Before anything has begun, not in the middle of a round."""
+    with pytest.raises(ValueError, match="more than 63"):
+        agent.Flow(0, "UDP", "10.0.0.1", 53, 0.0, {"names": ["ok", "x" * 64], "type": "A"})
+
+
+def test_events_of_a_closed_socket_are_nobodys() -> None:
+    """A descriptor closed and taken again while a batch of events is handled: the new owner gets none of the old events."""
+    loop, seen = agent.Loop(), list[str]()
+    (one, end_one), (two, end_two) = socket.socketpair(), socket.socketpair()
+    pairs = [end_one, end_two]
+
+    def replace(name: str, other: socket.socket) -> None:
+        seen.append(name)
+        fd = other.fileno()
+        loop.drop(fd)
+        other.close()
+        pairs.extend(socket.socketpair())
+        assert fd in [sock.fileno() for sock in pairs]
+        loop.watch(fd, agent.OUT, lambda _mask: seen.append("new"))
+
+    loop.watch(one.fileno(), agent.IN, lambda _mask: replace("one", two))
+    loop.watch(two.fileno(), agent.IN, lambda _mask: replace("two", one))
+    end_one.send(b"x")
+    end_two.send(b"x")
+    loop.step()
+    assert seen in (["one"], ["two"])
+    for sock in [*pairs, one, two]:
+        sock.close()

@@ -42,6 +42,7 @@ RUNNERS = 64  # control connections at once
 PATIENCE = 3.0  # how long a stranger may take for the first line
 GRACE = 0.25  # for the answer, where a connection stood only just before its time was over, or we noticed it late
 TICK = 0.02
+RESTING_TICK = 0.1  # after ten seconds without an event: an idle agent costs a node next to nothing
 NOTABLE_LAG = 0.05
 PORT_REST = 180.0  # no 5-tuple again within this
 # No NodePorts: where the agent is on the node's network, a data plane may take an answer to such a port for a new connection.
@@ -99,8 +100,9 @@ class Loop:
         self.timers: list[tuple[float, int, Timer]] = []
         self.serial = 0
         self.stopped = False
-        self.now = time.monotonic()
+        self.now = self.busy = time.monotonic()
         self.due = self.now + TICK
+        self.gone: set[int] = set()  # descriptors dropped since the last poll: its events may not be for their next owners
         self.lags: collections.deque[tuple[float, float]] = collections.deque(maxlen=256)
 
     def at(self, when: float, call: Callable[[], None]) -> Timer:
@@ -119,6 +121,7 @@ class Loop:
     def drop(self, fd: int) -> None:
         if self.handlers.pop(fd, None):
             self.poller.unregister(fd)
+            self.gone.add(fd)
 
     def run(self) -> None:
         while not self.stopped:
@@ -127,12 +130,14 @@ class Loop:
     def step(self) -> None:
         """Events before timers: what came in while we were away is seen before anybody's time is called over."""
         ahead = min(self.due, self.timers[0][0] if self.timers else self.due) - time.monotonic()
+        self.gone.clear()
         events = self.poller.poll(max(0.0, ahead))
         self.now = time.monotonic()
+        self.busy = self.now if events else self.busy
         self.tick()
         for fd, mask in events:
             handler = self.handlers.get(fd)
-            if handler:
+            if handler and fd not in self.gone:
                 guarded(handler, mask)
         self.expire()
 
@@ -142,7 +147,7 @@ class Loop:
             return
         if self.now - self.due > NOTABLE_LAG:
             self.lags.append((self.due, self.now))
-        self.due = self.now + TICK
+        self.due = self.now + (TICK if self.now - self.busy < 10 else RESTING_TICK)
 
     def expire(self) -> None:
         """Due timers, for 5 ms at most: sockets that became ready meanwhile must not wait for hundreds of new attempts."""
@@ -400,6 +405,8 @@ class Flow:
         self.family = socket.AF_INET6 if ":" in address else socket.AF_INET
         self.names: list[str] = question["names"] if question else []
         self.type: str = question["type"] if question else ""
+        for name in self.names:
+            query(0, name, self.type)  # raises before anything has begun
 
 
 class Attempt:
@@ -582,8 +589,10 @@ CODES = {0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 
 
 
 def query(number: int, name: str, kind: str) -> bytes:
-    """A question with recursion desired, without EDNS, as a plain resolver asks it."""
+    """A question with recursion desired, without EDNS, as a plain resolver asks it. Raises ValueError, KeyError."""
     labels = [label.encode("ascii") for label in name.strip(".").split(".") if label]
+    if any(len(label) > 63 for label in labels):
+        raise ValueError(f"a label of more than 63 characters: {name}")
     encoded = b"".join(bytes((len(label),)) + label for label in labels) + b"\0"
     return struct.pack("!6H", number, 0x0100, 1, 0, 0, 0) + encoded + struct.pack("!2H", TYPES[kind], 1)
 

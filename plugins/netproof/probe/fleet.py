@@ -34,7 +34,7 @@ __all__ = [
 T = TypeVar("T")
 
 _GRACE = 5.0  # seconds beyond what a job takes by its plan
-_MOST_IN_FLIGHT = 512  # sockets of a burst, in each agent
+_MOST_IN_FLIGHT = 1024  # sockets of a burst, in each agent
 _LAST_ATTEMPT = 16384  # what agents keep of one flow's nonces
 _WATCH_LIMIT = 600.0  # a watch ends by itself after this, should its runner be gone
 
@@ -92,6 +92,7 @@ class Fleet:
         self._clock = clock
         self._streams: dict[str, Stream] = {}
         self._faces = Faces()
+        self._lock = threading.Lock()  # agents are added by several threads
         self._closed = threading.Event()
         self._heart: threading.Thread | None = None
 
@@ -110,10 +111,11 @@ class Fleet:
             stream.close()
             waited = self._clock() - began
             raise AgentUnreachable(f"the agent {name} did not answer within {waited:.1f} s; at last: {error}") from error
-        self.drop(name)
-        self._streams[name] = stream
-        self._faces.add(name, identity)
-        self._start_heart()
+        with self._lock:
+            self.drop(name)
+            self._streams[name] = stream
+            self._faces.add(name, identity)
+            self._start_heart()
         return identity
 
     def add_many(self, dials: Mapping[str, Dial], *, limit: float) -> dict[str, Identity]:
