@@ -146,6 +146,11 @@ def test_nobody_listens(file: Path) -> None:
     assert sentence.endswith("; is the cluster running, and can this machine reach it?")
 
 
+def test_a_refusal_does_not_take_the_whole_patience(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("netproof.kube.client._HELLO", 0.2)
+    assert "does not answer: connection refused (0." in refused(kubeconfig(file, "http://127.0.0.1:1"), patience=20)
+
+
 def test_no_such_host(file: Path) -> None:
     assert "https://kube.invalid:6443, does not answer: its name cannot be resolved" in refused(
         kubeconfig(file, "https://kube.invalid:6443")
