@@ -36,17 +36,20 @@ key() {  # key ABSOLUTE-PATH-OR-WORD...
 current() { [[ $(cat "$home/keys/$1" 2>/dev/null) == "$2" ]]; }  # current NAME KEY
 record() { echo "$2" >"$home/keys/$1"; }                         # record NAME KEY
 
+fresh() { rm -rf "$1" && mkdir -p "$1" && echo "$1"; }  # fresh FOLDER: empty, whatever an interrupted call left in it
+
 version() {  # version MODULE PATH: the version of PATH in go/MODULE/go.mod
     awk -v path="$2" '$1 == path && $2 ~ /^v/ { print $2; exit }' "$testbed/go/$1/go.mod"
 }
-export CGO_ENABLED=0 GOWORK=off
+export CGO_ENABLED=0 GOWORK=off  # static programs; and go/ is no part of a workspace that the checkout may lie in
 go_build() {  # go_build MODULE TAGS LDFLAGS NAME=PACKAGE...: into $programs/MODULE, all in one call, which keeps every core busy
-    local module=$1 tags=$2 ldflags=$3 key new pair package; shift 3
+    local module=$1 tags=$2 ldflags=$3 key new pair package
+    shift 3
     key=$(key "$testbed/go/$module" "$tags" "$ldflags" "$@")
     current "$module-${1%%=*}" "$key" && return
     building "${*%%=*}"
     mkdir -p "$programs/$module"
-    new=$(mktemp -d "$programs/new.XXXXXX")
+    new=$(fresh "$programs/new")
     go -C "$testbed/go/$module" build -trimpath -tags "$tags" -ldflags "-s -w $ldflags" -o "$new/" "${@#*=}"
     for pair in "$@"; do
         package=${pair#*=}
