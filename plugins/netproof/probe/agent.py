@@ -417,7 +417,7 @@ class Attempt:
         self.nonce = f"{token}.{flow.index}.{number}".encode()
         self.began = self.took = 0.0
         self.linked: float | None = None  # when the connection stood
-        self.greeted = 0.0  # when we noticed
+        self.greeted = 0.0  # when we had noticed and sent our line
         self.data = self.came = b""
         self.outcome = self.detail = self.source = ""
         self.who: Any = None
@@ -493,9 +493,10 @@ class Attempt:
         if code:
             self.failed(code)
             return
-        self.linked, self.greeted = self.linked_at(), time.monotonic()
+        self.linked = self.linked_at()
         self.agent.loop.watch(self.sock.fileno(), IN, self.event)
         self.send(self.greeting())
+        self.greeted = time.monotonic()
 
     def linked_at(self) -> float:
         """When the connection stood. However late we look, the kernel knows when the peer's last packet came."""

@@ -15,7 +15,7 @@ from netproof.model.flow import Flow, Port
 from netproof.model.history import Incident
 from netproof.model.outcome import Attempt, Outcome, Phase, Probe, Round
 from netproof.probe.stream import AgentLost, AgentRefused, AgentUnreachable, Dial, Identity, Setting, Stream, hopeless
-from netproof.probe.wire import REFUSAL, ROUND, Faces, Plan, Reader, Settle, Sight, broken, by_source, specification
+from netproof.probe.wire import REFUSAL, ROUND, Faces, Plan, Reader, Sight, broken, by_source, specification
 
 __all__ = [
     "REFUSAL",
@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+Settle = Callable[[Mapping[Flow, list[Attempt]]], bool]  # whether what was seen so far is enough
 
 _GRACE = 5.0  # seconds beyond what a job takes by its plan
 _MOST_IN_FLIGHT = 1024  # sockets of a burst, in each agent

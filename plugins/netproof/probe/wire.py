@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -167,6 +167,3 @@ def _numbers(mask: str) -> Iterator[int]:
 
 def _began(attempt: Attempt) -> float:
     return attempt.began
-
-
-Settle = Callable[[Mapping[Flow, list[Attempt]]], bool]
