@@ -62,7 +62,7 @@ def test_what_does_not_pass_is_said_at_once(api: Api, server: FakeApi, code: int
 
 @pytest.mark.parametrize("answer", [Status(503, "overloaded"), Drop(), Hang(2.0)])
 def test_patience_ends(server: FakeApi, tmp_path: Path, answer: Any) -> None:
-    api = Api(kubeconfig(tmp_path / "kubeconfig", server.url), None, patience=0.4)
+    api = Api(kubeconfig(tmp_path / "kubeconfig", server.url), None, patience=0.2)
     server.script("GET /api/v1/nodes", *[answer] * 30)
     start = time.monotonic()
     with pytest.raises(ApiUnavailable, match=r"^GET /api/v1/nodes: .+ \(0\.\d s, \d+ attempts?\)$"):
@@ -71,8 +71,8 @@ def test_patience_ends(server: FakeApi, tmp_path: Path, answer: Any) -> None:
 
 
 def test_a_server_that_says_500_to_the_end_is_quoted(server: FakeApi, tmp_path: Path) -> None:
-    api = Api(kubeconfig(tmp_path / "kubeconfig", server.url), None, patience=0.2)
-    server.script(f"POST {PODS}", *[Status(500, "failed calling webhook")] * 30)
+    api = Api(kubeconfig(tmp_path / "kubeconfig", server.url), None, patience=0.5)
+    server.script(f"POST {PODS}", *[Status(500, "failed calling webhook")] * 99)
     with pytest.raises(ApiError, match="failed calling webhook"):
         api.create(POD)
 
@@ -264,10 +264,10 @@ def test_unknown_kinds_are_discovered_once(api: Api, server: FakeApi) -> None:
 
 @pytest.mark.parametrize(
     ("answers", "alive"),
-    [([], True), ([Status(403)], True), ([Drop()], True), ([Status(503)] * 99, False), ([Drop()] * 99, False), ([Hang(0.6)] * 9, False)],
+    [([], True), ([Status(403)], True), ([Drop()], True), ([Status(503)] * 99, False), ([Drop()] * 99, False), ([Hang(0.4)] * 9, False)],
 )
 def test_alive(api: Api, server: FakeApi, monkeypatch: pytest.MonkeyPatch, answers: list[Any], alive: bool) -> None:  # noqa: FBT001
-    monkeypatch.setattr("netproof.kube.client._PULSE", 0.3)
+    monkeypatch.setattr("netproof.kube.client._PULSE", 0.15)
     server.script("GET /version", *answers)
     start = time.monotonic()
     assert api.alive() is alive

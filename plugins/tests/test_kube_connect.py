@@ -42,7 +42,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "kubeconfig"
 
 
-def refused(file: Path | None, context: str | None = None, patience: float = 0.3) -> str:
+def refused(file: Path | None, context: str | None = None, patience: float = 0.15) -> str:
     """The sentence."""
     with pytest.raises(Problem) as caught:
         connect(file, context, patience=patience)
