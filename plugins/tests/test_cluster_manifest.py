@@ -112,6 +112,14 @@ def test_an_overlay_merges_and_removes(objects):
     assert objects[0]["data"] == {"a": "1", "b": "2"}
 
 
+def test_an_overlay_meets_containers_by_name(objects):
+    spec = "{template: {spec: {containers: [{name: agent, args: [-v]}]}}}"
+    partial = parse(f"{{apiVersion: apps/v1, kind: DaemonSet, metadata: {{name: agent, namespace: net}}, spec: {spec}}}", where="overlay")
+    agent, proxy = overlaid(objects, partial, strict=True)[1]["spec"]["template"]["spec"]["containers"]
+    assert (agent["args"], agent["image"]) == (["-v"], "quay.io/net/agent:v1")
+    assert proxy == {"name": "proxy", "image": "envoy"}
+
+
 def test_an_overlay_that_meets_nothing(objects):
     partial = parse("{apiVersion: v1, kind: ConfigMap, metadata: {name: other, namespace: net}}", where="overlay")
     assert overlaid(objects, partial, strict=False) == objects
@@ -132,6 +140,18 @@ def test_flannels_overlay_fits_a_manifest_of_its_form(tmp_path):
     assert data["net-conf.json"] == "y"
 
 
+def test_metallbs_overlay_fits_a_manifest_of_its_form(tmp_path):
+    file = tmp_path / "metallb.yaml"
+    containers = "[{name: controller, args: [--port=7472], livenessProbe: {httpGet: {port: monitoring}}}]"
+    template = f"{{template: {{spec: {{containers: {containers}}}}}}}"
+    file.write_text(
+        f"{{apiVersion: apps/v1, kind: Deployment, metadata: {{name: controller, namespace: metallb-system}}, spec: {template}}}"
+    )
+    [container] = source.objects(load("metallb", "loadbalancer"), str(file))[0]["spec"]["template"]["spec"]["containers"]
+    assert "--webhook-mode=disabled" in container["args"]
+    assert container["livenessProbe"] == {"httpGet": {"port": "monitoring"}}
+
+
 def test_what_is_awaited(objects):
     entry = Entry(kind="cni", name="n", folder=Path(), version="", homepage="", source=Source(kind="manifest", location=""))
     assert [str(reference) for reference in awaited(entry, objects)] == ["DaemonSet net/agent"]
@@ -150,35 +170,66 @@ def _archive(file: Path, members: dict[str, object]) -> Path:
 @pytest.mark.parametrize(
     "members",
     [
-        {"manifest.json": [{"RepoTags": ["net/agent:tonight"]}]},
-        {"index.json": {"manifests": [{"annotations": {"io.containerd.image.name": "net/agent:tonight"}}]}},
+        {"manifest.json": [{"RepoTags": ["net/agent:tonight"], "Config": "abc.json"}]},
+        {"manifest.json": [{"RepoTags": ["net/agent:tonight"], "Config": "blobs/sha256/abc"}]},
+        {"index.json": {"manifests": [{"digest": "abc", "annotations": {"io.containerd.image.name": "net/agent:tonight"}}]}},
     ],
 )
 def test_an_archive_names_its_image(tmp_path, members):
-    assert images.archived_reference(_archive(tmp_path / "agent.tar", members)) == "net/agent:tonight"
+    assert images.archived(_archive(tmp_path / "agent.tar", members)) == ("net/agent:tonight", "abc")
 
 
 @pytest.mark.parametrize("members", [{}, {"manifest.json": [{"RepoTags": ["a:1", "b:1"]}]}, {"manifest.json": [{"RepoTags": None}]}])
 def test_an_archive_without_one_name_is_refused(tmp_path, members):
     with pytest.raises(Problem, match="must hold one image with a name"):
-        images.archived_reference(_archive(tmp_path / "agent.tar", members))
+        images.archived(_archive(tmp_path / "agent.tar", members))
 
 
 def test_a_file_that_is_no_archive(tmp_path):
     (tmp_path / "agent.tar").write_text("no")
     with pytest.raises(Problem, match="is no image archive"):
-        images.archived_reference(tmp_path / "agent.tar")
+        images.archived(tmp_path / "agent.tar")
 
 
 def test_what_is_here_is_not_pulled(objects, monkeypatch):
-    monkeypatch.setattr(images, "local_images", lambda references: {"quay.io/net/agent:v1"} & set(references))
+    monkeypatch.setattr(images, "local_images", lambda references: dict.fromkeys({"quay.io/net/agent:v1"} & set(references), "sha256:abc"))
     settled = images.supply(objects, {})
     assert settled.local == ("quay.io/net/agent:v1",)
-    assert settled.objects[1]["spec"]["template"]["spec"]["containers"][0]["imagePullPolicy"] == "IfNotPresent"
+    template = settled.objects[1]["spec"]["template"]
+    assert template["spec"]["containers"][0]["imagePullPolicy"] == "IfNotPresent"
+    assert template["metadata"]["annotations"] == {"netproof.dev/images": "abc"}  # a new image of that name makes new pods
+    assert "template" not in objects[0]
+    assert "imagePullPolicy" not in settled.objects[2]["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]
+
+
+def test_an_archive_in_place_of_an_image(objects, tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "local_images", lambda references: {})
+    file = _archive(tmp_path / "agent.tar", {"manifest.json": [{"RepoTags": ["net/agent:tonight"], "Config": "abc.json"}]})
+    settled = images.supply(objects, {"quay.io/net/agent": str(file)})
+    assert (settled.local, settled.archives) == ((), (file,))
+    assert _by_container(list(settled.objects))["agent"] == "net/agent:tonight"
+
+
+@pytest.mark.parametrize(
+    ("image", "listed", "lacks"),
+    [
+        ("net/agent:1", {"docker.io/net/agent:1": "sha256:m", "sha256:id": "sha256:m"}, False),
+        ("net/agent:1", {"docker.io/net/agent:1": "sha256:id"}, False),  # an engine on containerd's store
+        ("net/agent:1", {"docker.io/net/agent:1": "sha256:old", "sha256:id": "sha256:m"}, True),
+        ("net/agent:1", {"sha256:id": "sha256:m"}, True),
+        ("quay.io/net/agent", {"quay.io/net/agent:latest": "sha256:m", "sha256:id": "sha256:m"}, False),
+        ("agent:2", {"docker.io/library/agent:2": "sha256:m", "sha256:id": "sha256:m"}, False),
+    ],
+)
+def test_what_a_node_has_is_not_loaded_again(monkeypatch, image, listed, lacks):
+    monkeypatch.setattr(images, "local_images", lambda references: dict.fromkeys(references, "sha256:id"))
+    monkeypatch.setattr(images, "_on_node", lambda node: listed)
+    assert images.absent([image], ["a", "b"]) == ([image] if lacks else [])
+    assert images.known_to(image, ["a"]) == (image != "net/agent:1" or "docker.io/net/agent:1" in listed)
 
 
 def test_a_plan_with_a_local_manifest(tmp_path, monkeypatch):
-    monkeypatch.setattr(images, "local_images", lambda references: set())
+    monkeypatch.setattr(images, "local_images", lambda references: {})
     (tmp_path / "cni.yaml").write_text(TEXT)
     settings = Settings(
         cluster="kind",

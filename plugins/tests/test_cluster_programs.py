@@ -80,7 +80,7 @@ def test_kind_without_a_cni(path, tmp_path):
 
 def test_a_create_that_fails_leaves_nothing_and_nobody_listed(path, tmp_path):
     deleted = tmp_path / "deleted"
-    _program(path, "docker", 'case "$1" in version) echo 29.0;; inspect) echo "[]";; esac')
+    _program(path, "docker", 'case "$1" in version) echo 29.0;; inspect) echo "[]";; image|pull) ;; esac')
     script = 'case "$1" in create) echo "ERROR: failed to create cluster: no space left" >&2; exit 1;; delete) : >' + f" {deleted};; esac"
     _program(path, "kind", script)
     (tmp_path / "flannel.yaml").write_text("{apiVersion: v1, kind: Namespace, metadata: {name: kube-flannel}}")
@@ -90,6 +90,17 @@ def test_a_create_that_fails_leaves_nothing_and_nobody_listed(path, tmp_path):
     assert deleted.exists()
     assert list((tmp_path / "state" / "netproof" / "runs").iterdir()) == []
     assert not (Path.cwd() / ".pytest-kind").exists()
+
+
+def test_a_probe_image_that_is_nowhere(path, tmp_path):
+    script = 'case "$1" in version) echo 29.0;; inspect) echo "[]";; pull) echo "pull access denied for p" >&2; exit 1;; esac'
+    _program(path, "docker", script)
+    _program(path, "kind", "exit 0")
+    (tmp_path / "flannel.yaml").write_text("{apiVersion: v1, kind: Namespace, metadata: {name: kube-flannel}}")
+    settings = _settings(tmp_path, manifests={"flannel": str(tmp_path / "flannel.yaml")})
+    with pytest.raises(Problem, match=r"the image p is not in the Docker engine and cannot be pulled: pull access denied for p"):
+        provider_for(settings).up(settings, QUIET)
+    assert not (tmp_path / "state").exists()
 
 
 def test_the_extra_that_is_not_installed(tmp_path, monkeypatch):

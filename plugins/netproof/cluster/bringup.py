@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import Future, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 
@@ -15,7 +15,7 @@ from netproof.cluster.background import Background, background
 from netproof.cluster.catalogue import Reference
 from netproof.cluster.cni import implementation
 from netproof.cluster.docker import docker
-from netproof.cluster.images import on_all_nodes, require_local
+from netproof.cluster.images import absent, known_to
 from netproof.cluster.install import apply, awaited
 from netproof.cluster.node import conntrack_max, has_sctp
 from netproof.cluster.nodes import describe, families
@@ -27,11 +27,14 @@ from netproof.cluster.state import ClusterState, Implementation, LoadBalancer, O
 from netproof.cluster.survey import lacking, recognised, unrecognised
 from netproof.kube.client import Api, connect
 from netproof.kube.objects import path
+from netproof.problem import Problem
 
 if TYPE_CHECKING:
     from netproof.cluster.kind import Kind
 
+T = TypeVar("T")
 LOAD_LIMIT = 600.0
+_CONFIGURATION = files.manifests() / "cluster" / "ipv4.yaml"
 _COREDNS = Reference(kind="Deployment", namespace="kube-system", name="coredns")
 
 
@@ -48,12 +51,17 @@ class Bringup:
         """The cluster, ready."""
         with background() as threads:
             api = self._cluster(threads)
-        for part in self.plan.parts:
-            self._apply(api, part)
-        self._wait(api)
-        with self.watch.stage("outsiders"):
-            outsiders = outsider.start(self.settings)
+            self._require_same_cni(api)
+            outside = threads.start(self._outsiders)
+            for part in self.plan.parts:
+                self._apply(api, part)
+            self._wait(api)
+            outsiders = self._await(outside, "outsiders")
         return self._survey(api, outsiders)
+
+    def _outsiders(self) -> tuple[Outsider, ...]:
+        with self.watch.stage("outsiders"):
+            return outsider.start(self.settings)
 
     def _cluster(self, threads: Background) -> Api:
         """A cluster whose nodes have the images. They are loaded while Kubernetes starts on the nodes: most of that is waiting."""
@@ -69,11 +77,10 @@ class Bringup:
 
     def _configuration(self) -> Path:
         """The kind configuration, with the pod network that the CNI's manifest is written for."""
-        file = files.manifests() / "cluster" / "ipv4.yaml"
-        configuration = yaml.safe_load(file.read_text(encoding="utf-8"))
+        configuration = _configuration()
         cidr = self.plan.cni.entry.pod_cidr if self.plan.cni else ""
         if not cidr or configuration["networking"]["podSubnet"] == cidr:
-            return file
+            return _CONFIGURATION
         configuration["networking"]["podSubnet"] = cidr
         target = self.settings.folder / "kind.yaml"
         target.write_text(yaml.safe_dump(configuration), encoding="utf-8")
@@ -81,12 +88,12 @@ class Bringup:
 
     def _load(self, threads: Background) -> None:
         image = self.settings.probe_image
-        require_local(image)
-        count = _node_count()
+        count = len(_configuration()["nodes"])
         while not self._running(count):
             threads.pause(0.3)
         with self.watch.stage("images"):
-            images = list(self.plan.images) + ([] if on_all_nodes(image, self.kind.nodes()) else [image])
+            nodes = self.kind.nodes()
+            images = absent(self.plan.images, nodes) + ([] if known_to(image, nodes) else [image])
             self.kind.load(images, self.plan.archives, stop=threads.stop)
 
     def _running(self, count: int) -> bool:
@@ -95,12 +102,21 @@ class Bringup:
         enough = bool(nodes) if self.existed else len(nodes) == count
         return enough and all(docker("exec", node, "ctr", "version").code == 0 for node in nodes)
 
-    def _await(self, future: Future[Any], what: str) -> None:
+    def _await(self, future: Future[T], what: str) -> T:
         began = time.monotonic()
         while not future.done():
             self.progress(what, time.monotonic() - began, LOAD_LIMIT)
             wait([future], timeout=0.5)
-        future.result()
+        return future.result()
+
+    def _require_same_cni(self, api: Api) -> None:
+        """A second CNI on top of another makes a cluster that is neither."""
+        there = recognised(api, catalogue.entries("cni")) if self.existed else None
+        wanted = self.plan.cni.entry.name if self.plan.cni else ""
+        if there and wanted and there.name != wanted:
+            raise Problem(
+                f"the cluster {self.kind.name} has {there.name} already, and --cni={wanted} was said: take another --cluster-name"
+            )
 
     def _apply(self, api: Api, part: Part) -> None:
         with self.watch.stage(f"apply {part.entry.name}"):
@@ -165,6 +181,6 @@ class Bringup:
         return loadbalancer.describe(api, part.entry, pool=self.pool, objects=part.objects, execute=True) if part else None
 
 
-def _node_count() -> int:
-    configuration = yaml.safe_load((files.manifests() / "cluster" / "ipv4.yaml").read_text(encoding="utf-8"))
-    return len(configuration["nodes"])
+def _configuration() -> dict[str, Any]:
+    configuration: dict[str, Any] = yaml.safe_load(_CONFIGURATION.read_text(encoding="utf-8"))
+    return configuration

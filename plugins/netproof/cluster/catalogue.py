@@ -5,7 +5,7 @@ claims                 features (features.py) that it says it has; CNIs only
 pod_cidr               the pod network that its manifest is written for, where that is fixed; CNIs only
 source                 manifest or chart: an address or a file of the folder; sha256: of a download, "" is allowed and said in the
                        header; for a chart: values (files of the folder), namespace, release
-overlay                files of partial objects, merged into the source's objects of the same kind, namespace and name (null removes)
+overlay                files of partial objects, merged into the source's objects of the same name (manifest.py says how)
 apply                  files of whole objects, applied with it
 pool                   files applied once it runs, with ${POOL} for the range of addresses; load balancers only
 ready                  DaemonSets and Deployments to wait for beside those of the manifest: what an operator creates

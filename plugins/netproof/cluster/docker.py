@@ -60,11 +60,11 @@ def remove(names: Sequence[str]) -> list[str]:
     return done.out.split() if done else []
 
 
-def local_images(references: Sequence[str]) -> set[str]:
-    """Those of the references that the engine has. Ones by digest are left out: what kind loads has no digest."""
+def local_images(references: Sequence[str]) -> dict[str, str]:
+    """Those of the references that the engine has, with their ids. Ones by digest are left out: what kind loads has no digest."""
     plain = [reference for reference in references if "@" not in reference]
-    tags = {tag for image in inspect("image", *plain) for tag in image.get("RepoTags") or ()}
-    return {reference for reference in plain if tagged(reference) in tags}
+    ids = {tag: image["Id"] for image in inspect("image", *plain) for tag in image.get("RepoTags") or ()}
+    return {reference: ids[tagged(reference)] for reference in plain if tagged(reference) in ids}
 
 
 def tagged(reference: str) -> str:

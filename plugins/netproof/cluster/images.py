@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from netproof.cluster.command import run
 from netproof.cluster.docker import docker, local_images, tagged
-from netproof.cluster.manifest import Object, images, never_pulled, swap_images
+from netproof.cluster.manifest import Object, from_here, images, swap_images
 from netproof.problem import Problem
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz")
@@ -29,12 +28,13 @@ class Supply:
 
 def supply(objects: Sequence[Object], swaps: Mapping[str, str]) -> Supply:
     """Settle the images: swaps done, and what the engine or an archive has never pulled. Raises Problem."""
-    references = {name: _reference(image) for name, image in swaps.items()}
-    archived = {references[name]: Path(image).expanduser() for name, image in swaps.items() if is_archive(image)}
-    swapped = swap_images(objects, references)
-    wanted = [image for image in images(swapped) if image not in archived]
-    local = sorted(local_images(wanted))
-    return Supply(tuple(never_pulled(swapped, {*local, *archived})), tuple(local), tuple(dict.fromkeys(archived.values())))
+    archives = {name: Path(image).expanduser() for name, image in swaps.items() if is_archive(image)}
+    held = {name: archived(file) for name, file in archives.items()}
+    swapped = swap_images(objects, {**swaps, **{name: reference for name, (reference, _) in held.items()}})
+    identities = dict(held.values())
+    local = local_images([image for image in images(swapped) if image not in identities])
+    settled = from_here(swapped, {**local, **identities})
+    return Supply(tuple(settled), tuple(sorted(local)), tuple(dict.fromkeys(archives.values())))
 
 
 def is_archive(image: str) -> bool:
@@ -42,20 +42,16 @@ def is_archive(image: str) -> bool:
     return image.endswith(ARCHIVES)
 
 
-def _reference(image: str) -> str:
-    return archived_reference(Path(image).expanduser()) if is_archive(image) else image
-
-
-def archived_reference(file: Path) -> str:
-    """The name under which an archive's image is known once it is loaded: `docker save`'s or an OCI layout's. Raises Problem."""
+def archived(file: Path) -> tuple[str, str]:
+    """An archive's image, as `docker save` or an OCI layout names it: its name once it is loaded, and its id. Raises Problem."""
     try:
         with tarfile.open(file) as archive:
-            names = _tags(_member(archive, "manifest.json")) or _annotations(_member(archive, "index.json"))
+            found = _saved(_member(archive, "manifest.json")) or _layout(_member(archive, "index.json"))
     except (OSError, tarfile.TarError, ValueError) as error:
         raise Problem(f"--netproof-image: {file} is no image archive: {error}") from error
-    if len(names) != 1:
-        raise Problem(f"--netproof-image: {file} must hold one image with a name, and holds {', '.join(names) or 'none'}")
-    return names[0]
+    if len(found) != 1:
+        raise Problem(f"--netproof-image: {file} must hold one image with a name, and holds {', '.join(found) or 'none'}")
+    return next(iter(found.items()))
 
 
 def _member(archive: tarfile.TarFile, name: str) -> Any:
@@ -66,13 +62,18 @@ def _member(archive: tarfile.TarFile, name: str) -> Any:
     return json.load(file) if file else None
 
 
-def _tags(manifest: Any) -> list[str]:
-    return [tag for image in manifest or () for tag in image.get("RepoTags") or ()]
+def _saved(manifest: Any) -> dict[str, str]:
+    return {tag: Path(image.get("Config", "")).stem for image in manifest or () for tag in image.get("RepoTags") or ()}
 
 
-def _annotations(index: Any) -> list[str]:
-    annotations = [image.get("annotations") or {} for image in (index or {}).get("manifests") or ()]
-    return [next(found[name] for name in _NAMES if name in found) for found in annotations if found.keys() & set(_NAMES)]
+def _layout(index: Any) -> dict[str, str]:
+    """The tag of an OCI layout may be a tag alone; containerd's own annotation is the whole name."""
+    found = {}
+    for image in (index or {}).get("manifests") or ():
+        annotations = image.get("annotations") or {}
+        if name := next((annotations[key] for key in _NAMES if key in annotations), ""):
+            found[name] = image.get("digest", "")
+    return found
 
 
 def require_local(image: str) -> None:
@@ -84,18 +85,37 @@ def require_local(image: str) -> None:
         raise Problem(f"the image {image} is not in the Docker engine and cannot be pulled: {done.cause}")
 
 
-def on_all_nodes(image: str, nodes: Sequence[str]) -> bool:
-    """Whether every node's containerd has an image of that name."""
-    name = f"docker.io/{tagged(image)}" if "/" in image else f"docker.io/library/{tagged(image)}"
-    known = {tagged(image), name}
-    return all(known & set(_node_images(node)) for node in nodes)
+def absent(images: Sequence[str], nodes: Sequence[str]) -> list[str]:
+    """Those of the engine's images that some node lacks, or has in another version under that name.
+
+    kind looks as well, but with `crictl`, which a node image need not have, and loads all where one is missing.
+    """
+    here = local_images(images)
+    there = [_on_node(node) for node in nodes]
+    return [image for image in images if not all(_same(here.get(image, ""), image, on_node) for on_node in there)]
 
 
-def _node_images(node: str) -> list[str]:
-    return docker("exec", node, "ctr", "--namespace", "k8s.io", "images", "ls", "--quiet").out.split()
+def known_to(image: str, nodes: Sequence[str]) -> bool:
+    """Whether every node has an image of that name, whichever version."""
+    return all(_qualified(image) in _on_node(node) for node in nodes)
 
 
-def save(images: Sequence[str], file: Path) -> Path:
-    """An archive of images of the engine."""
-    run(["docker", "save", "--output", str(file), *images], what="docker save", limit=600).require("docker save")
-    return file
+def _same(identity: str, image: str, on_node: Mapping[str, str]) -> bool:
+    """The engine's id of an image is its configuration's digest, under which containerd's CRI plugin lists it too, or its manifest's."""
+    digest = on_node.get(_qualified(image), "")
+    return bool(digest) and digest in {identity, on_node.get(identity)}
+
+
+def _on_node(node: str) -> dict[str, str]:
+    """What a node's containerd has: digest by name."""
+    lines = docker("exec", node, "ctr", "--namespace", "k8s.io", "images", "ls").out.splitlines()[1:]
+    return {columns[0]: columns[2] for line in lines if len(columns := line.split()) > 2}
+
+
+def _qualified(image: str) -> str:
+    """The name as containerd lists it: registry and tag written out."""
+    name = tagged(image)
+    host, slash, _ = name.partition("/")
+    if not slash:
+        return f"docker.io/library/{name}"
+    return name if "." in host or ":" in host or host == "localhost" else f"docker.io/{name}"

@@ -14,6 +14,7 @@ from netproof.cluster.bringup import Bringup
 from netproof.cluster.catalogue import names
 from netproof.cluster.command import Done, run
 from netproof.cluster.docker import containers, require_engine
+from netproof.cluster.images import require_local
 from netproof.cluster.plan import plan
 from netproof.cluster.progress import Progress, silent
 from netproof.cluster.settings import Settings
@@ -147,6 +148,7 @@ class KindProvider:
         chosen = plan(settings, progress)
         if not (chosen.cni or existed):
             raise Problem(f"--cluster=kind makes a cluster without a CNI: say --cni=NAME or a folder; there are {', '.join(names('cni'))}")
+        require_local(settings.probe_image)
         registry.register(settings, made=not existed)
         try:
             state = Bringup(settings, kind, chosen, progress, existed=existed, engine=engine).state()

@@ -13,6 +13,9 @@ from netproof.problem import Problem
 
 Object = dict[str, Any]
 
+_CONTAINERS = ("initContainers", "containers")
+_WORKLOADS = ("DaemonSet", "Deployment")
+
 
 def parse(text: str, *, where: str) -> list[Object]:
     """The objects of a YAML stream, lists opened and empty documents left out. Raises Problem."""
@@ -44,9 +47,9 @@ def identity(item: Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 def overlaid(objects: Sequence[Object], partial: Sequence[Object], *, strict: bool) -> list[Object]:
-    """The objects with each partial one merged into that of the same identity, as a JSON merge patch (RFC 7386).
+    """The objects with each partial one merged into that of the same identity: null removes, items of a list are met by their `name`.
 
-    With `strict` a partial object that meets none raises Problem; without, it is left out.
+    A list whose items have no names is replaced. With `strict` a partial object that meets none raises Problem; without, it is left out.
     """
     merged = {identity(item): item for item in objects}
     for item in partial:
@@ -58,6 +61,9 @@ def overlaid(objects: Sequence[Object], partial: Sequence[Object], *, strict: bo
 
 
 def _merged(target: Any, patch: Any) -> Any:
+    if _named(target) and _named(patch):
+        merged = {entry["name"]: entry for entry in target}
+        return list((merged | {entry["name"]: _merged(merged.get(entry["name"]), entry) for entry in patch}).values())
     if not isinstance(patch, dict):
         return copy.deepcopy(patch)
     result = dict(target) if isinstance(target, dict) else {}
@@ -69,22 +75,26 @@ def _merged(target: Any, patch: Any) -> Any:
     return result
 
 
+def _named(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(entry, dict) and "name" in entry for entry in value)
+
+
 def workloads(objects: Iterable[Object]) -> list[Object]:
     """The DaemonSets and Deployments."""
-    return [item for item in objects if item["kind"] in {"DaemonSet", "Deployment"}]
+    return [item for item in objects if item["kind"] in _WORKLOADS]
 
 
 def _containers(objects: Iterable[Object]) -> Iterator[dict[str, Any]]:
     for item in objects:
         spec = _pod_spec(item)
-        for key in ("initContainers", "containers"):
+        for key in _CONTAINERS:
             yield from spec.get(key) or ()
 
 
 def _pod_spec(item: Mapping[str, Any]) -> dict[str, Any]:
     spec = item.get("spec") or {}
     if item["kind"] == "Pod":
-        return dict(spec)
+        return spec if isinstance(spec, dict) else {}
     if item["kind"] == "CronJob":
         spec = (spec.get("jobTemplate") or {}).get("spec") or {}
     template = spec.get("template") if isinstance(spec, dict) else None
@@ -127,12 +137,21 @@ def _choice(objects: Sequence[Object]) -> str:
     return f"the containers {', '.join(containers)} and the images {', '.join(repositories)}"
 
 
-def never_pulled(objects: Sequence[Object], local: set[str]) -> list[Object]:
-    """The objects with `IfNotPresent` on containers whose image is loaded from here: no registry need know it."""
+def from_here(objects: Sequence[Object], identities: Mapping[str, str]) -> list[Object]:
+    """The objects, some of whose images are loaded from here (`identities`: id by image).
+
+    Those are never pulled, and a new image of an old name makes new pods.
+    """
     result = copy.deepcopy(list(objects))
-    for container in _containers(result):
-        if container.get("image") in local:
+    for item in result:
+        spec = _pod_spec(item)
+        ours = [entry for key in _CONTAINERS for entry in spec.get(key) or () if entry.get("image") in identities]
+        for container in ours:
             container["imagePullPolicy"] = "IfNotPresent"
+        if ours and item["kind"] in _WORKLOADS:
+            metadata = item["spec"]["template"].setdefault("metadata", {})
+            short = sorted({identities[entry["image"]].removeprefix("sha256:")[:12] for entry in ours})
+            metadata["annotations"] = {**(metadata.get("annotations") or {}), "netproof.dev/images": ",".join(short)}
     return result
 
 

@@ -6,6 +6,7 @@ import io
 import json
 import tarfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ NAMES = ("a", "b")
 AGENT = "netproof/agent.py"
 CONTROL = 9600
 PORTS = ("TCP/8080", "UDP/8080", "TCP/8081", "UDP/8081")
-SILENCE = 120  # seconds without a word from the runner, after which an agent ends
+SILENCE = 6 * 3600  # seconds without a word; longer than a pod's, as a run's first case with an outsider may come late
 
 
 def start(settings: Settings, names: Sequence[str] = NAMES) -> tuple[Outsider, ...]:
@@ -28,8 +29,8 @@ def start(settings: Settings, names: Sequence[str] = NAMES) -> tuple[Outsider, .
     They publish no port, have no capability and run as nobody.
     """
     stop(settings.run)
-    for name in names:
-        _create(settings, name)
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda name: _create(settings, name), names))
     docker("start", *(_container(settings.run, name) for name in names)).require("starting the outsiders")
     return tuple(_outsider(settings.run, name) for name in names)
 
