@@ -16,7 +16,8 @@ def said(verdict: Verdict, reason: str = "so it was", *cells: Cell) -> Judgement
     return Judgement(verdict, reason, cells)
 
 
-LEAK = said(Verdict.FAIL, "a leak", LEAKING)
+LEAK = Judgement(Verdict.FAIL, "a leak", (LEAKING,), converged=0.4)
+NEVER_CLOSED = said(Verdict.FAIL, "a leak", LEAKING)
 WRONG = said(Verdict.FAIL, "a wrong answer", DIFFERING)
 
 
@@ -30,6 +31,12 @@ def test_a_leak_that_does_not_come_back_stays_a_fail() -> None:
     confirmed = confirm(LEAK, said(Verdict.PASS))
     assert (confirmed.verdict, confirmed.cells) == (Verdict.FAIL, LEAK.cells)
     assert confirmed.reason == "a leak; it did not come back in a fresh world"
+
+
+def test_a_flow_that_never_closed_and_then_did_is_flaky() -> None:
+    confirmed = confirm(NEVER_CLOSED, said(Verdict.PASS))
+    assert confirmed.verdict is Verdict.FLAKY
+    assert confirm(NEVER_CLOSED, NEVER_CLOSED).verdict is Verdict.FAIL
 
 
 @pytest.mark.parametrize("again", [Verdict.PASS, Verdict.OBSERVED, Verdict.SLOW, Verdict.FLAKY])

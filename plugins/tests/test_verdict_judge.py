@@ -207,6 +207,8 @@ def test_only_some_cells_are_named_and_the_others_counted() -> None:
 
 # undecided up to the cap
 
+OVERLOADED = ", more than a fifth of all attempts starved: use fewer workers, or a higher --netproof-cap"
+
 
 @pytest.mark.parametrize(
     ("letter", "cause"),
@@ -216,7 +218,7 @@ def test_undecided_up_to_the_cap_is_inconclusive_with_its_cause(letter: str, cau
     for expectation in (DENY, allow("x/b"), REFUSE):
         judgement = judge(shut(letter * 13, expectation, CAP_10))
         assert judgement.verdict is INCONCLUSIVE
-        assert f"undecided ({cause}): {SHUT}: " in judgement.reason
+        assert f"undecided ({cause}{OVERLOADED if letter == 's' else ''}): {SHUT}: " in judgement.reason
         assert cell(judgement).verdict is INCONCLUSIVE
         assert not judgement.leaks
 
@@ -236,10 +238,17 @@ def test_what_was_right_before_the_agents_broke_passes_nobody() -> None:
 
 
 def test_a_wrong_cell_fails_beside_an_undecided_one() -> None:
-    judgement = judge(both("X" * 13, "s" * 13, CAP_10))
+    judgement = judge(both("X" * 13, "b" * 13, CAP_10))
     assert judgement.verdict is FAIL
     assert [c.verdict for c in judgement.cells] == [FAIL, INCONCLUSIVE]
-    assert "undecided (1 starved)" in judgement.reason
+    assert "undecided (1 broken)" in judgement.reason
+
+
+def test_an_overloaded_machine_is_no_failure_of_the_network() -> None:
+    judgement = judge(both("X" * 13, "s" * 13, CAP_10))
+    assert judgement.verdict is INCONCLUSIVE
+    assert OVERLOADED in judgement.reason
+    assert "on an overloaded machine" in judgement.cells[0].seen
 
 
 def test_a_relapse_that_ends_undecided_is_inconclusive() -> None:

@@ -124,7 +124,14 @@ def test_whether_a_burst_is_wanted(expected: dict[Flow, Expectation], letter: st
     assert next_step(then(controlled(expected, limits=limits), dict.fromkeys(expected, letter * 4))) is step
 
 
-@pytest.mark.parametrize("seen", ["X" * 100, "X.XX", "sss"])
+def test_a_burst_of_starved_agents_is_repeated_but_not_for_ever() -> None:
+    history = after("....", "XXXX")
+    for expected in (BURST, BURST, AFTERWARDS):
+        history = bursting(history, {OPEN: "." * 20, SHUT: "sss"})
+        assert next_step(history) is expected
+
+
+@pytest.mark.parametrize("seen", ["X" * 100, "X.XX", "ssX"])
 def test_after_the_burst_comes_afterwards_whatever_it_saw(seen: str) -> None:
     history = bursting(after("....", "XXXX"), {OPEN: "." * 20, SHUT: seen})
     assert next_step(history) is AFTERWARDS

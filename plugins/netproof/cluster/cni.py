@@ -52,7 +52,7 @@ def implementation(
 def _version(api: Api, entry: Entry, objects: Sequence[Mapping[str, Any]], *, execute: bool) -> tuple[str, str]:
     asked = ask(api, entry.version_command) if execute and entry.version_command else ""
     if asked and entry.version_command:
-        return asked, " ".join(entry.version_command.command)
+        return asked, "program"
     found = next((item for item in objects if item["kind"] == "DaemonSet"), None) or workload(api, entry.detect)
     tag = image_tag(found, entry.version_command.container if entry.version_command else "")
     return (tag, "image tag") if tag else ("unknown", "nothing")

@@ -23,7 +23,7 @@ class LogSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Implementation:
-    """The CNI with what it claims. `reported_by` says where the version is from: the program's words or an image's tag."""
+    """The CNI with what it claims. `reported_by` says where the version is from: "program", "image tag" or "nothing"."""
 
     name: str
     version: str

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from netproof.model.flow import Flow
-from netproof.model.history import History
+from netproof.model.history import Decision, History
 from netproof.model.outcome import Phase, Probe, Round
-from netproof.verdict.cell import Finding, Grade, evaluate
+from netproof.verdict.cell import Finding, Grade, evaluate, grade
 
 _SETTLE = (Phase.CANDIDATE, Phase.STABILITY)
 
@@ -97,6 +97,17 @@ def settle_rounds(history: History) -> tuple[Round, ...]:
 def burst_rounds(history: History) -> tuple[Round, ...]:
     """The burst, and whatever rounds came after it: from its begin on a leak is a leak."""
     return tuple(round_ for round_ in history.rounds[_burst_at(history) :] if round_.phase in (*_SETTLE, Phase.BURST))
+
+
+def barren(history: History) -> bool:
+    """Whether the burst says nothing of some flow: every attempt on it, and there were some, was undecided."""
+    tried: dict[Flow, set[Grade]] = {}
+    for round_ in burst_rounds(history):
+        for flow, probe in probes_of(round_).items():
+            promised = history.expected.get(flow)
+            if promised and promised.decision in (Decision.ALLOW, Decision.DENY):
+                tried.setdefault(flow, set()).update(grade(a, promised, history.limits.late).grade for a in set(probe.attempts))
+    return any(grades == {Grade.UNDECIDED} for grades in tried.values())
 
 
 def _burst_at(history: History) -> int:

@@ -110,7 +110,10 @@ def _causes(reading: Reading) -> str:
     """The causes in the last round of a step that was given up, counted."""
     last = reading.sightings[-1].findings.values() if reading.given_up else ()
     causes = Counter(finding.cause for finding in last if finding.cause)
-    return f" ({', '.join(f'{number} {cause}' for cause, number in causes.most_common())})" if causes else ""
+    told = [f"{number} {cause}" for cause, number in causes.most_common()]
+    if reading.given_up and reading.overloaded:
+        told.append("more than a fifth of all attempts starved: use fewer workers, or a higher --netproof-cap")
+    return f" ({', '.join(told)})" if told else ""
 
 
 def _relapsed(reading: Reading) -> list[_Ground]:

@@ -16,6 +16,9 @@ from netproof.verdict.settle import Step, given_up, next_step, settled
 
 Probes = Mapping[Flow, Probe]
 
+OVERLOADED = 0.2
+"""The share of starved attempts above which being late at the cap proves nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -53,6 +56,12 @@ class Reading:
             given_up=given_up(history, course),
             uncontrolled=uncontrolled(history),
         )
+
+    @property
+    def overloaded(self) -> bool:
+        """Whether so many attempts were starved that the machine, not the network, may be what was late."""
+        tried = [attempt.starved for s in self.sightings for probe in s.probes.values() for attempt in probe.attempts]
+        return sum(tried) > OVERLOADED * len(tried)
 
     @property
     def promised(self) -> tuple[Flow, ...]:

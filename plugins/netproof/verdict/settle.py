@@ -14,10 +14,13 @@ import enum
 from netproof.model.history import Decision, History
 from netproof.model.outcome import Phase
 from netproof.verdict.control import attempts_at_control
-from netproof.verdict.course import Course, State, burst_rounds, read
+from netproof.verdict.course import Course, State, barren, burst_rounds, read
 
 AGREEING = 3
 """Right rounds that must follow the first right one, however long they take (soundness.md, B.2 rule 3)."""
+
+BURSTS = 3
+"""How often a burst is tried that decides nothing on some flow."""
 
 CONTROL_ROUNDS = 3
 """Rounds in which a control may fail to connect before the case is given up."""
@@ -58,7 +61,7 @@ def next_step(history: History, known: Course | None = None) -> Step:
     right = settled(history, course)
     if not right and not given_up(history, course):
         return Step.STABILITY if course.agreeing else Step.CANDIDATE
-    if right and _bursts(history) and not burst_rounds(history):
+    if right and _bursts(history) and _wants_burst(history):
         return Step.BURST
     return Step.DONE if history.checked else Step.AFTERWARDS
 
@@ -86,6 +89,12 @@ def given_up(history: History, course: Course) -> bool:
     if course.state is State.UNDECIDED:
         end = max(end, course.right_ended + 2 * stability(history, course)) if course.agreeing else end + history.limits.stable_least
     return course.ended >= end
+
+
+def _wants_burst(history: History) -> bool:
+    """Whether the burst is still to be done, or was made by starved agents that saw nothing on some flow: then it is repeated."""
+    bursts = [round_ for round_ in burst_rounds(history) if round_.phase is Phase.BURST]
+    return not bursts or (len(bursts) < BURSTS and barren(history))
 
 
 def _bursts(history: History) -> bool:

@@ -13,6 +13,7 @@ from netproof.model.flow import Flow
 from netproof.model.history import Decision, Expectation, History, Incident, Judgement, Limits
 from netproof.model.outcome import Outcome, Phase, Round
 from netproof.model.verdict import Verdict, worst
+from netproof.verdict.cell import evaluate
 from netproof.verdict.control import Side, refuse_unchanged
 from netproof.verdict.judge import judge
 from netproof.world import labels, sentinel
@@ -137,9 +138,9 @@ class Case:
             self.runner.api.delete(where, uid=obj["metadata"]["uid"])
         self.applied.clear()
         sentinel.lower(self.world)
-        self.world.remove_services()
         rounds = self._reopen() if touched else ()
-        closed = tuple(p.flow for p in rounds[-1].probes if p.flow not in _connected(rounds[-1:])) if rounds else ()
+        self.world.remove_services()
+        closed = _closed(rounds[-1], self.limits.late) if rounds else ()
         return Restored(closed, rounds, self.runner.clock() - began)
 
     # steps
@@ -251,6 +252,12 @@ class Case:
                 continue
             if now["metadata"]["uid"] != pod.uid or now["status"].get("phase") != "Running":
                 yield f"pod {pod.name} is no longer the one that was probed ({now['status'].get('phase')})"
+
+
+def _closed(round_: Round, late: float) -> tuple[Flow, ...]:
+    """The flows that decidedly did not connect: silence at a starved agent says nothing."""
+    anybody = Expectation(Decision.ALLOW)
+    return tuple(probe.flow for probe in round_.probes if evaluate(probe, anybody, late).wrong)
 
 
 def _connected(rounds: Sequence[Round]) -> set[Flow]:
