@@ -162,6 +162,17 @@ def test_an_interrupt_takes_the_program_and_its_children_along(tmp_path):
     assert not file.exists()
 
 
+def test_children_that_may_end_by_themselves(tmp_path):
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    file, said = tmp_path / "done", []  # type: Path, list[bool]
+    with pytest.raises(KeyboardInterrupt):
+        command.run(["sh", "-c", f"(sleep 1; : > {file}) & wait"], progress=interrupt, farewell=lambda: said.append(file.exists()))
+    assert file.exists()
+    assert said[0] is False
+
+
 def test_a_log_and_input(tmp_path):
     done = command.run(["sh", "-c", "cat; echo oops >&2; exit 3"], data=b"in\n", log=tmp_path / "log")
     assert (done.code, done.err) == (3, "in\noops\n")

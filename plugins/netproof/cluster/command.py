@@ -8,7 +8,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -17,6 +17,7 @@ from netproof.cluster.progress import Progress, silent
 from netproof.problem import Problem
 
 _LOOK = 0.5
+_FAREWELL = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +51,13 @@ def run(
     log: Path | None = None,
     progress: Progress = silent,
     stop: threading.Event | None = None,
+    farewell: Callable[[], object] | None = None,
 ) -> Done:
     """Run it to its end. Raises Problem where it cannot be started, does not end within `limit` seconds, or `stop` is set meanwhile.
 
     With a `log` both its outputs go there, and are `err` in the end.
-    It runs in a session of its own: a Ctrl-C reaches this process alone, which then kills it and goes on to clean up.
+    It runs in a session of its own: a Ctrl-C reaches this process alone, which then kills it and goes on to clean up. With a `farewell`
+    the program alone is killed and its children may end by themselves, for which that is called again and again.
     """
     what = what or argv[0]
     with log.open("wb") if log else contextlib.nullcontext() as file:
@@ -62,6 +65,8 @@ def run(
     try:
         out, err = _wait(process, what, limit, data, progress, stop or threading.Event())
     except BaseException:
+        if farewell:
+            _bid(process, farewell)
         _kill(process)
         raise
     said = log.read_bytes() if log else err or b""
@@ -86,6 +91,18 @@ def _wait(
             data = None  # communicate goes on by itself and refuses to be given it again
             progress(what, time.monotonic() - began, limit)
     raise Problem(f"{what} was stopped" if stop.is_set() else f"{what} did not end within {limit:.0f} s")
+
+
+def _bid(process: subprocess.Popen[bytes], farewell: Callable[[], object]) -> None:
+    """Kill the leader of the session and wait, with a bound, until nobody is left in it."""
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + _FAREWELL
+    with contextlib.suppress(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.killpg(process.pid, 0)
+            farewell()
+            time.sleep(0.2)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

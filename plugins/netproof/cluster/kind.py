@@ -67,14 +67,19 @@ class Kind(KindCluster):  # type: ignore[misc]
         def tell(_what: str, waited: float, limit: float) -> None:
             progress(f"kind create: {_step(log)}", waited, limit)
 
-        done = run([str(self.kind_path), *argv], what="kind create", limit=CREATE_LIMIT, log=log, progress=tell)
+        # A `docker run` of kind's that is cut off leaves a container which the engine makes after everything else was deleted.
+        done = run([str(self.kind_path), *argv], what="kind create", limit=CREATE_LIMIT, log=log, progress=tell, farewell=self.delete)
         if done.code:
             raise Problem(f"kind could not create the cluster {self.name}: {cause(done)} (all of it: {log})")
         self.kubeconfig_path.chmod(0o600)
 
     def export_kubeconfig(self) -> None:
         """Write the kubeconfig of a cluster that is there."""
-        self._kind("export", "kubeconfig", *self._named())
+        try:
+            self._kind("export", "kubeconfig", *self._named())
+        except Problem as error:
+            remedy = f"`kind delete cluster --name {self.name}` removes it"
+            raise Problem(f"there is a cluster {self.name}, but it cannot be used ({error}): {remedy}") from error
 
     def load(self, images: Sequence[str], archives: Sequence[Path], progress: Progress = silent, stop: Event | None = None) -> None:
         """Load images of the Docker engine, and archives, onto all nodes; a node that has an image already is left alone."""

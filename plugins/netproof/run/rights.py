@@ -14,7 +14,8 @@ _MUST = (
     Right("list", "endpointslices", group="discovery.k8s.io"),
     *(Right(verb, "networkpolicies", group="networking.k8s.io") for verb in ("create", "get", "patch", "delete")),
 )
-_STREAMS = (Right("create", "pods", subresource="portforward"), Right("create", "pods", subresource="exec"))
+# a stream over a websocket is opened by GET and asks for `create` beside it
+_WAYS = {way: tuple(Right(verb, "pods", subresource=way) for verb in ("get", "create")) for way in ("portforward", "exec")}
 
 
 def require_rights(api: Api) -> None:
@@ -23,8 +24,8 @@ def require_rights(api: Api) -> None:
     if lacking:
         named = ", ".join(str(right) for right in lacking[:4]) + (f" and {len(lacking) - 4} more" if len(lacking) > 4 else "")
         raise Problem(f"no right on {api.server} to {named}; manifests/probe/rbac.yaml lists all that a run needs")
-    if len(missing(api, _STREAMS)) == len(_STREAMS):
+    if all(missing(api, rights) for rights in _WAYS.values()):
         raise Problem(
             f"neither port-forward nor exec is allowed on {api.server}, and the probe agents can be reached in no other way; "
-            "grant `create pods/portforward` (manifests/probe/rbac.yaml)"
+            "grant `get` and `create` on pods/portforward (manifests/probe/rbac.yaml)"
         )

@@ -123,7 +123,7 @@ _RULES: dict[Decision, Callable[[Attempt, Expectation, float], Finding]] = {
 def _doubt(attempt: Attempt, late: float) -> Cause | None:
     """Why the attempt says nothing of a promise, None where it does."""
     if attempt.outcome is Outcome.CONNECTED:
-        # A retransmission of what was sent before convergence may connect: measured-on-cilium.md, lesson 1.
+        # A SYN that was dropped before convergence is sent again after 1 s and may connect then (RFC 6298, 2.1): neither good nor a leak.
         return Cause.LATE if attempt.took > late else None
     if attempt.outcome is Outcome.BROKEN:
         return Cause.BROKEN

@@ -17,7 +17,7 @@ from netproof.verdict.control import attempts_at_control
 from netproof.verdict.course import Course, State, barren, burst_rounds, read
 
 AGREEING = 3
-"""Right rounds that must follow the first right one, however long they take (soundness.md, B.2 rule 3)."""
+"""Right rounds that must follow the first right one, however long they take."""
 
 BURSTS = 3
 """How often a burst is tried that decides nothing on some flow."""
