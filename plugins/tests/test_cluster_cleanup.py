@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,16 @@ def test_a_dead_run_loses_its_cluster_and_its_outsiders(tmp_path, engine):
     assert _sweep(started=dead) == ["removed container netproof-r1-outside-a", "removed kind cluster netproof-r1"]
     assert list(engine) == ["other"]
     assert registry.runs() == []
+
+
+def test_a_kind_create_that_outlived_its_controller_is_ended_first(tmp_path, engine):
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as creator:
+        registry.register(_settings(tmp_path), creator=creator.pid, creator_started=registry.process_start(creator.pid))
+        engine["netproof-r1-worker"] = "io.x-k8s.kind.cluster=netproof-r1"
+        threading.Thread(target=creator.wait).start()  # whoever adopts it takes note of its end
+        assert _sweep(started=dead) == ["removed kind cluster netproof-r1"]
+        assert creator.wait(5) == -9
+    assert not engine
 
 
 def test_a_live_run_is_left_alone(tmp_path, engine):

@@ -163,8 +163,9 @@ def test_an_interrupt_takes_the_program_and_its_children_along(tmp_path):
 
 
 def test_children_that_may_end_by_themselves(tmp_path):
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
+    def interrupt(what: str, *_: Any) -> None:
+        if what == "sh":
+            raise KeyboardInterrupt
 
     file, said = tmp_path / "done", []  # type: Path, list[bool]
     with pytest.raises(KeyboardInterrupt):

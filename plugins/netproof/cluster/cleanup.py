@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from netproof.cluster import outsider, registry
+from netproof.cluster.command import end
 from netproof.cluster.progress import Progress
 from netproof.cluster.registry import Run
 from netproof.cluster.settings import RESERVED
@@ -71,12 +74,22 @@ def remove(entry: Run, *, named: bool = False, progress: Progress) -> tuple[list
             raise Problem(f"no `docker` is on the PATH to look for the cluster {entry.cluster}")
         said += [f"removed container {name}" for name in outsider.stop(entry.run)]
         if entry.made and not (entry.keep and not named):
-            gone = delete_cluster(entry.cluster, progress)
+            ended = _end_creator(entry, progress)
+            gone = delete_cluster(entry.cluster, progress) or ended
             return said + ([f"removed kind cluster {entry.cluster}"] if gone else []), True
         if entry.made:
             said.append(f"kind cluster {entry.cluster} was to be kept: `kind delete cluster --name {entry.cluster}` removes it")
     api = connect(Path(entry.kubeconfig) if entry.kubeconfig else None, entry.context or None, patience=10)
     return _remove_from(api, entry.run, said, progress)
+
+
+def _end_creator(entry: Run, progress: Progress) -> bool:
+    """Whether its `kind create` was still at work: it outlives a controller that was killed, and would go on to make nodes."""
+    if not entry.creator or registry.process_start(entry.creator) != entry.creator_started:
+        return False
+    os.kill(entry.creator, signal.SIGKILL)
+    end(entry.creator, "ending kind create", lambda: delete_cluster(entry.cluster, progress), progress)
+    return True
 
 
 def _remove_from(api: Api, run: str, said: list[str], progress: Progress) -> tuple[list[str], bool]:

@@ -17,7 +17,7 @@ from netproof.cluster.progress import Progress, silent
 from netproof.problem import Problem
 
 _LOOK = 0.5
-_FAREWELL = 30.0
+_FAREWELL = 120.0  # a container of a large image takes its time, on a busy machine most of all
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,22 +51,26 @@ def run(
     log: Path | None = None,
     progress: Progress = silent,
     stop: threading.Event | None = None,
+    begun: Callable[[int], object] | None = None,
     farewell: Callable[[], object] | None = None,
 ) -> Done:
     """Run it to its end. Raises Problem where it cannot be started, does not end within `limit` seconds, or `stop` is set meanwhile.
 
-    With a `log` both its outputs go there, and are `err` in the end.
-    It runs in a session of its own: a Ctrl-C reaches this process alone, which then kills it and goes on to clean up. With a `farewell`
-    the program alone is killed and its children may end by themselves, for which that is called again and again.
+    With a `log` both its outputs go there, and are `err` in the end. It runs in a session of its own: a Ctrl-C reaches this process
+    alone, which then kills it and goes on to clean up. `begun` is told its process id; for `farewell` see `end`.
     """
     what = what or argv[0]
     with log.open("wb") if log else contextlib.nullcontext() as file:
         process = _start(argv, what, subprocess.PIPE if data is not None else subprocess.DEVNULL, file or subprocess.PIPE)
     try:
+        if begun:
+            begun(process.pid)
         out, err = _wait(process, what, limit, data, progress, stop or threading.Event())
     except BaseException:
         if farewell:
-            _bid(process, farewell)
+            process.kill()
+            process.wait()
+            end(process.pid, f"{what}: ending", farewell, progress)
         _kill(process)
         raise
     said = log.read_bytes() if log else err or b""
@@ -93,16 +97,18 @@ def _wait(
     raise Problem(f"{what} was stopped" if stop.is_set() else f"{what} did not end within {limit:.0f} s")
 
 
-def _bid(process: subprocess.Popen[bytes], farewell: Callable[[], object]) -> None:
-    """Kill the leader of the session and wait, with a bound, until nobody is left in it."""
-    process.kill()
-    process.wait()
-    deadline = time.monotonic() + _FAREWELL
+def end(session: int, what: str, farewell: Callable[[], object], progress: Progress) -> None:
+    """Wait, with a bound, until nobody is left in the session of a program that was killed; meanwhile `farewell` is called repeatedly.
+
+    Its children may end by themselves: a request to the Docker engine that is cut off has its effect all the same, only later.
+    """
+    began = time.monotonic()
     with contextlib.suppress(ProcessLookupError):
-        while time.monotonic() < deadline:
-            os.killpg(process.pid, 0)
+        while (waited := time.monotonic() - began) < _FAREWELL:
+            os.killpg(session, 0)
             farewell()
-            time.sleep(0.2)
+            progress(what, waited, _FAREWELL)
+            time.sleep(0.5)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

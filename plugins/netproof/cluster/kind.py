@@ -34,7 +34,8 @@ class Kind(KindCluster):  # type: ignore[misc]
     """
 
     def __init__(self, settings: Settings) -> None:
-        # not super().__init__, which makes a folder .pytest-kind below the user's current one; these are all the attributes it sets
+        # not super().__init__, which makes a folder .pytest-kind below the user's current one; these are the attributes it sets
+        self.settings = settings
         self.name: str = settings.kind_cluster
         self.image: str | None = settings.kind_image
         self.path: Path = settings.folder
@@ -64,11 +65,14 @@ class Kind(KindCluster):  # type: ignore[misc]
         argv += ["--image", self.image] if self.image else []
         argv += ["--config", str(config_file)] if config_file else []
 
-        def tell(_what: str, waited: float, limit: float) -> None:
-            progress(f"kind create: {_step(log)}", waited, limit)
+        def tell(what: str, waited: float, limit: float) -> None:
+            progress(f"kind create: {_step(log)}" if what == "kind create" else what, waited, limit)
 
-        # A `docker run` of kind's that is cut off leaves a container which the engine makes after everything else was deleted.
-        done = run([str(self.kind_path), *argv], what="kind create", limit=CREATE_LIMIT, log=log, progress=tell, farewell=self.delete)
+        def note(pid: int) -> None:
+            registry.register(self.settings, creator=pid, creator_started=registry.process_start(pid))
+
+        command = [str(self.kind_path), *argv]
+        done = run(command, what="kind create", limit=CREATE_LIMIT, log=log, progress=tell, begun=note, farewell=self.delete)
         if done.code:
             raise Problem(f"kind could not create the cluster {self.name}: {cause(done)} (all of it: {log})")
         self.kubeconfig_path.chmod(0o600)

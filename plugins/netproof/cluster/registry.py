@@ -39,6 +39,8 @@ class Run:
     folder: str
     kind_bin: str = ""
     pool: str = ""  # addresses of its load balancer
+    creator: int = 0  # process id of its `kind create`, and when that began
+    creator_started: str = ""
 
 
 def folder() -> Path:
