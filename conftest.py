@@ -1,3 +1,3 @@
-"""A checkout runs uninstalled: `pythonpath` finds the package, this line the plugin."""
+"""A checkout runs uninstalled: `pythonpath` finds the package, this line the plugin (and pytest's own, for the tests of the plugin)."""
 
-pytest_plugins = ["netproof.plugin"]
+pytest_plugins = ["netproof.plugin", "pytester"]

@@ -17,8 +17,10 @@ Object = Mapping[str, Any]
 
 def delete_cluster(name: str, progress: Progress) -> bool:
     """Remove a kind cluster's nodes with their volumes, which is what `kind delete cluster` does; whether there were any."""
-    progress(f"removing the kind cluster {name}", 0.0, 120.0)
-    return bool(remove(containers(f"io.x-k8s.kind.cluster={name}")))
+    nodes = containers(f"io.x-k8s.kind.cluster={name}")
+    if nodes:
+        progress(f"removing the kind cluster {name}", 0.0, 120.0)
+    return bool(remove(nodes))
 
 
 def namespaces(api: Api, run: str = "") -> list[dict[str, Any]]:

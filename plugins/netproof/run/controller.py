@@ -144,6 +144,8 @@ class Controller:
             options.said(self.config).number(name)
         self._check_names()
         self._renew_folder()
+        if self.settings.provider_name == "kind":
+            require_engine()
         self.journal = Journal(self.folder, "controller")
         provider = provider_for(self.settings)
         if self.settings.provider_name == "context":
@@ -163,8 +165,6 @@ class Controller:
         for name, kind in ((self.settings.cni, "cni"), (self.settings.load_balancer, "loadbalancer")):
             if name:
                 catalogue.load(name, kind)
-        if self.settings.provider_name == "kind":
-            require_engine()
 
     def _renew_folder(self) -> None:
         """Make the run's folder; evidence of an earlier run must not stand beside this one's report."""

@@ -16,7 +16,7 @@ from netproof.model.verdict import Verdict, worst
 from netproof.verdict.cell import evaluate
 from netproof.verdict.control import Side, refuse_unchanged
 from netproof.verdict.judge import judge
-from netproof.world import labels, sentinel
+from netproof.world import sentinel
 from netproof.world.pods import Pod
 from netproof.world.runner import Runner
 from netproof.world.stamp import sides, stamp
@@ -25,7 +25,7 @@ from netproof.world.verdicts import Inconclusive, Misused, Slow, raise_for
 from netproof.world.world import World
 
 Object = dict[str, Any]
-_POLICY = "NetworkPolicy"
+LOOKS = 3  # at a listener before it is called dead
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +59,13 @@ class Case:
     applied: dict[str, Object] = field(default_factory=dict)  # path -> the object as the API answered
     promised: bool = False  # something was promised and kept that needed no step (an address was given)
     _queue: list[tuple[str, Object]] = field(default_factory=list)
-    _labelled: set[str] = field(default_factory=set)
     _prior: list[Round] = field(default_factory=list)
 
     def again(self, world: World) -> None:
         """Begin anew in a fresh world: nothing of the first run is kept."""
         self.world = world
         self.key = f"c{secrets.token_hex(4)}"
-        for kept in (self.steps, self.applied, self._queue, self._labelled, self._prior):
+        for kept in (self.steps, self.applied, self._queue, self._prior):
             kept.clear()
 
     # what a case says
@@ -74,10 +73,7 @@ class Case:
     def apply(self, *objects: Object) -> None:
         """Queue policies to be created, or updated where they stand already. `namespace` is the world's letter: x, y or z."""
         for obj in objects:
-            stamped = stamp(obj, self.key)
-            self._label("pods", wanted=stamped.pods)
-            self._label("namespaces", wanted=stamped.namespaces)
-            self._queue.append(("apply", self._placed(stamped.policy)))
+            self._queue.append(("apply", self._placed(stamp(obj, self.world.recipe.key))))
 
     def remove(self, *objects: Object) -> None:
         """Queue policies to be deleted."""
@@ -189,12 +185,6 @@ class Case:
         metadata = obj["metadata"] | {"namespace": self.world.namespaces[letter], "labels": self.world.recipe.labels}
         return obj | {"metadata": metadata}
 
-    def _label(self, kind: str, *, wanted: bool) -> None:
-        if wanted and kind not in self._labelled:
-            self._labelled.add(kind)
-            put = self.world.label_pods if kind == "pods" else self.world.label_namespaces
-            put({labels.CASE: self.key})
-
     def _refuse_unchanged(self, expected: Mapping[Flow, Expectation], policies: Sequence[Object], *, sheltered: bool) -> None:
         """A case in which no cell changes on some node is refused before it runs, unless a sentinel stands behind it."""
         if not policies or sheltered or self.steps:
@@ -229,9 +219,19 @@ class Case:
     def _afterwards(self) -> list[Incident]:
         """What forbids a verdict after the rounds: a dead listener, an object that is not the one applied, a pod that is not the same."""
         now = self.runner.clock()
-        dead = self.runner.fleet.own(list(self.world.pods))
-        found = [f"the agent in {name} no longer answers on its own {', '.join(map(str, ports))}" for name, ports in dead.items() if ports]
+        found = [f"the agent in {name} no longer answers on its own {', '.join(ports)}" for name, ports in self._dead().items()]
         return [Incident(now, what) for what in [*found, *self._changed_objects(), *self._changed_pods()]]
+
+    def _dead(self) -> dict[str, list[str]]:
+        """Listeners that do not answer on their pod's loopback, and did not when asked again: a starved agent answers late."""
+        suspects = list(self.world.pods)
+        dead: dict[str, list[str]] = {}
+        for _ in range(LOOKS):
+            dead = {name: ports for name, ports in self.runner.fleet.own(suspects).items() if ports}
+            suspects = list(dead)
+            if not suspects:
+                break
+        return dead
 
     def _changed_objects(self) -> Iterator[str]:
         for where, obj in self.applied.items():

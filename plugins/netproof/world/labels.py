@@ -3,6 +3,5 @@
 from __future__ import annotations
 
 RUN = "netproof.dev/run"  # every object of a run
-WORLD = "netproof.dev/world"  # every object of one world: the worker and a number
-CASE = "netproof.dev/case"  # unique to a case: stands in each non-empty selector of its policies, so that leftovers of another can't match
+WORLD = "netproof.dev/world"  # every object of one world: run, worker and a number; stands in each non-empty selector of its policies
 SELECTED = "netproof.dev/selected-by."  # + a Service's name: the pods that it selects

@@ -50,7 +50,12 @@ class Recipe:
 
     @property
     def labels(self) -> dict[str, str]:
-        return {labels.RUN: self.run, labels.WORLD: self.world}
+        return {labels.RUN: self.run, labels.WORLD: self.key}
+
+    @property
+    def key(self) -> str:
+        """What every object of this world carries, and those of no other."""
+        return f"{self.run}-{self.world}"
 
 
 def agent_settings(run: str, token: str) -> str:

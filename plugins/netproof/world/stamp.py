@@ -1,29 +1,26 @@
-"""Every non-empty selector of a case carries a label unique to it, so that what an earlier case left behind can't match."""
+"""Every non-empty selector of a case carries the label of its world, so that no other worker's or run's objects can match.
+
+The label is the world's and not the case's: a label that changes with each case would give every pod a new identity each time, which
+costs a CNI that derives identities from labels seconds a case. What a case leaves behind is found by its restore step, and a
+fail that it caused in a later case does not come back in a fresh world.
+"""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from netproof.world import labels
 
 
-@dataclass(frozen=True, slots=True)
-class Stamped:
-    """A policy with its selectors stamped, and which kinds of object must carry the case's label for it."""
-
-    policy: dict[str, Any]
-    pods: bool
-    namespaces: bool
-
-
-def stamp(policy: Mapping[str, Any], case: str) -> Stamped:
-    """Add the case's label to each non-empty selector of a NetworkPolicy. An empty selector keeps its meaning: everything."""
+def stamp(policy: Mapping[str, Any], world: str) -> dict[str, Any]:
+    """Add the world's label to each non-empty selector of a NetworkPolicy. An empty selector keeps its meaning: everything."""
     made = copy.deepcopy(dict(policy))
-    kinds = [kind for kind, selector in _selectors(made["spec"]) if _stamp(selector, case)]
-    return Stamped(made, pods="podSelector" in kinds, namespaces="namespaceSelector" in kinds)
+    for selector in _selectors(made["spec"]):
+        if selector.get("matchLabels") or selector.get("matchExpressions"):
+            selector["matchLabels"] = {**selector.get("matchLabels", {}), labels.WORLD: world}
+    return made
 
 
 def sides(policy: Mapping[str, Any]) -> frozenset[str]:
@@ -37,18 +34,11 @@ def sides(policy: Mapping[str, Any]) -> frozenset[str]:
     return frozenset({"Ingress": "destination", "Egress": "source"}[type_] for type_ in types)
 
 
-def _selectors(spec: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _selectors(spec: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     if "podSelector" in spec:
-        yield "podSelector", spec["podSelector"]
+        yield spec["podSelector"]
     rules = [*spec.get("ingress", []), *spec.get("egress", [])]
     for peer in (peer for rule in rules for peer in [*rule.get("from", []), *rule.get("to", [])]):
         for kind in ("podSelector", "namespaceSelector"):
             if kind in peer:
-                yield kind, peer[kind]
-
-
-def _stamp(selector: dict[str, Any], case: str) -> bool:
-    if not selector.get("matchLabels") and not selector.get("matchExpressions"):
-        return False
-    selector["matchLabels"] = {**selector.get("matchLabels", {}), labels.CASE: case}
-    return True
+                yield peer[kind]

@@ -58,11 +58,6 @@ class World:
             pod = self.pods[name]
             self.runner.api.patch(path("Pod", pod.pod, pod.namespace), {"metadata": {"labels": dict(values)}})
 
-    def label_namespaces(self, values: Mapping[str, str | None]) -> None:
-        """Set or (with None) remove labels on its namespaces."""
-        for name in self.namespaces.values():
-            self.runner.api.patch(path("Namespace", name), {"metadata": {"labels": dict(values)}})
-
     def add_pods(self, wanted: Mapping[str, Node], *, readiness: bool = False) -> list[Pod]:
         """Further pods (`x/ready-0`), on those nodes, with their agents answering. They live as long as the world.
 

@@ -1,0 +1,145 @@
+"""The plugin in other people's runs, and in runs that must not begin: through pytest, without a cluster."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+CASE = """
+    import pytest
+    from netproof.cases import TCP, UDP, behaviour
+
+    @pytest.fixture
+    def case(request):
+        raise AssertionError("a case ran")
+
+    @behaviour("NPI-02a", protocol=[TCP, UDP], via=["pod-ip"])
+    def test_case(case): ...
+"""
+
+
+@pytest.fixture
+def pytester(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """An empty project in which the plugin is there, and no kubeconfig, site file or variable of this machine."""
+    for name in ("KUBECONFIG", "NETPROOF_CNI", "NETPROOF_PROBE_IMAGE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "plugins"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(pytester.path / "state"))
+    pytester.makeini("[pytest]\nstrict = true\naddopts = -p netproof.plugin\n")
+    return pytester
+
+
+def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
+    return pytester.runpytest_subprocess(*arguments, timeout=60)
+
+
+def everything_said(result: pytest.RunResult) -> str:
+    return "\n".join([*result.outlines, *result.errlines])
+
+
+def test_other_peoples_tests_are_left_alone(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_one(): pass\ndef test_two(): assert False")
+    result = run(pytester, "--strict-markers")
+    result.assert_outcomes(passed=1, failed=1)
+    assert result.ret == 1
+    assert "netproof" not in everything_said(result).replace("netproof.plugin", "").replace("test_netproof", "")
+    assert not (pytester.path / "netproof-report").exists()
+
+
+@pytest.mark.parametrize("parallel", [[], ["-n", "2"]], ids=["alone", "xdist"])
+def test_a_case_without_a_cluster_ends_the_run(pytester: pytest.Pytester, parallel: list[str]) -> None:
+    pytester.makepyfile(CASE)
+    result = run(pytester, *parallel)
+    assert result.ret == 4
+    assert "pytest --cluster=kind --cni=cilium -n 4" in everything_said(result)
+    assert "a case ran" not in everything_said(result)
+    assert "INTERNALERROR" not in everything_said(result)
+
+
+def test_ids_are_the_behaviour_and_its_axes(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(CASE)
+    result = run(pytester, "--collect-only", "-q")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["*::test_case[[]NPI-02a/tcp/ipv4/pod-ip[]]", "*::test_case[[]NPI-02a/udp/ipv4/pod-ip[]]"])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"NPI-02a"', '"NPI-99"', "behaviour NPI-99 stands not in suites/behaviours.toml"),
+        ("via=", "wia=", "unknown axes wia; the axes are protocol, family, via"),
+    ],
+)
+def test_a_wrong_mark_is_a_usage_error(pytester: pytest.Pytester, old: str, new: str, said: str) -> None:
+    pytester.makepyfile(CASE.replace(old, new))
+    result = run(pytester, "--collect-only")
+    assert result.ret != 0
+    assert said in everything_said(result)
+
+
+KUBECONFIG = {
+    "apiVersion": "v1",
+    "kind": "Config",
+    "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:9"}}],
+    "users": [{"name": "u", "user": {"token": "t"}}],
+    "contexts": [{"name": "prod", "context": {"cluster": "c", "user": "u"}}],
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--cluster=lab"], "--cluster=lab: the embedded lab is not part of this version"),
+        (["--cluster=staging"], "has no context 'staging': it has prod"),
+        (["--cluster=prod"], "127.0.0.1:9"),
+        (["--cluster=prod", "--netproof-kubeconfig=nowhere"], "nowhere: no such file"),
+        (["--cluster=prod", "--netproof-kubeconfig=torn"], "torn"),
+        (["--cluster=kind", "--cni=nosuch"], "no cni entry is called 'nosuch': there are cilium, flannel"),
+        (["--cluster=kind", "--cni=./broken/"], "is no TOML"),
+        (["--cluster=kind", "--cni=cilium", "--loadbalancer=nosuch"], "'nosuch'"),
+        (["--cluster=kind", "--cni=cilium", "--netproof-claim=Magic"], "'Magic' is no feature that can be claimed"),
+        (["--cluster=kind", "--cni=cilium", "--netproof-manifest=cilium"], "--netproof-manifest wants NAME=VALUE, not 'cilium'"),
+        (["--cluster=kind", "--cni=cilium", "--netproof-cap=soon"], "--netproof-cap wants a number of 0 or more, not 'soon'"),
+        (["--cluster=kind", "--cni=cilium", "--netproof-burst=-1"], "--netproof-burst wants a number of 0 or more, not '-1'"),
+        (["--cluster=kind", "--cni=cilium", "--netproof-report=file/below"], "the folder cannot be written"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_input_is_one_sentence(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, arguments: list[str], said: str
+) -> None:
+    pytester.makepyfile(CASE)
+    (pytester.path / "file").write_text("")
+    (pytester.path / "torn").write_text("apiVersion: [")
+    (pytester.path / "broken").mkdir()
+    (pytester.path / "broken" / "cni.toml").write_text("name = [")
+    (pytester.path / "kubeconfig").write_text(json.dumps(KUBECONFIG))
+    monkeypatch.setenv("KUBECONFIG", str(pytester.path / "kubeconfig"))
+    result = run(pytester, *arguments)
+    assert result.ret == 4
+    told = everything_said(result)
+    assert said in told
+    assert told.count("ERROR: ") == 1
+    assert "Traceback" not in told
+    assert not list((pytester.path / "state").rglob("*.json")), "the run is still registered"
+    assert not list(pytester.path.glob("netproof-report/*")), "a report of a run that never began"
+
+
+def test_no_docker_engine_is_one_sentence(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytester.makepyfile(CASE)
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere")
+    result = run(pytester, "--cluster=kind", "--cni=cilium")
+    assert result.ret == 4
+    assert "ERROR: kind needs a Docker engine" in everything_said(result)
+
+
+def test_a_site_file_with_an_unknown_key_is_one_sentence(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(CASE)
+    (pytester.path / "netproof.toml").write_text('probe_image = "python"\n')
+    result = run(pytester, "--cluster=kind", "--cni=cilium")
+    assert result.ret == 4
+    assert "unknown keys probe_image" in everything_said(result)
