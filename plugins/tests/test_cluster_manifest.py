@@ -207,6 +207,7 @@ def test_an_archive_in_place_of_an_image(objects, tmp_path, monkeypatch):
     file = _archive(tmp_path / "agent.tar", {"manifest.json": [{"RepoTags": ["net/agent:tonight"], "Config": "abc.json"}]})
     settled = images.supply(objects, {"quay.io/net/agent": str(file)})
     assert (settled.local, settled.archives) == ((), (file,))
+    assert settled.notes == (f"image quay.io/net/agent: {file} stands for it (abc)",)
     assert _by_container(list(settled.objects))["agent"] == "net/agent:tonight"
 
 

@@ -24,17 +24,25 @@ class Supply:
     objects: tuple[Object, ...]
     local: tuple[str, ...]
     archives: tuple[Path, ...]
+    notes: tuple[str, ...]  # which image stands for which, with its id where it is known here
 
 
 def supply(objects: Sequence[Object], swaps: Mapping[str, str]) -> Supply:
     """Settle the images: swaps done, and what the engine or an archive has never pulled. Raises Problem."""
     archives = {name: Path(image).expanduser() for name, image in swaps.items() if is_archive(image)}
     held = {name: archived(file) for name, file in archives.items()}
-    swapped = swap_images(objects, {**swaps, **{name: reference for name, (reference, _) in held.items()}})
+    references = {**swaps, **{name: reference for name, (reference, _) in held.items()}}
+    swapped = swap_images(objects, references)
     identities = dict(held.values())
     local = local_images([image for image in images(swapped) if image not in identities])
-    settled = from_here(swapped, {**local, **identities})
-    return Supply(tuple(settled), tuple(sorted(local)), tuple(dict.fromkeys(archives.values())))
+    known = {**local, **identities}
+    notes = tuple(_note(name, swaps[name], known.get(reference, "")) for name, reference in references.items())
+    return Supply(tuple(from_here(swapped, known)), tuple(sorted(local)), tuple(dict.fromkeys(archives.values())), notes)
+
+
+def _note(name: str, image: str, identity: str) -> str:
+    short = identity.removeprefix("sha256:")[:12]
+    return f"image {name}: {image} stands for it{f' ({short})' if short else ''}"
 
 
 def is_archive(image: str) -> bool:

@@ -40,6 +40,7 @@ class Plan:
     load_balancer: Part | None
     images: tuple[str, ...]
     archives: tuple[Path, ...]
+    swaps: tuple[str, ...]  # which images stand for others, in words
 
     @property
     def parts(self) -> list[Part]:
@@ -47,7 +48,8 @@ class Plan:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return tuple(part.note for part in self.parts if part.note)
+        """What the header shall say."""
+        return (*(part.note for part in self.parts if part.note), *self.swaps)
 
 
 def plan(settings: Settings, progress: Progress) -> Plan:
@@ -65,6 +67,7 @@ def plan(settings: Settings, progress: Progress) -> Plan:
         Part(balancer, settled.objects[split:], settings.manifests.get(balancer.name, "")) if balancer else None,
         settled.local,
         settled.archives,
+        settled.notes,
     )
 
 

@@ -90,4 +90,5 @@ def pull_failures(pod: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _short(message: str) -> str:
     """The innermost cause: the kubelet wraps the runtime's words several times."""
-    return message.rstrip(": ").rsplit(": ", 2)[-1] if len(message) > 200 else message.rstrip(": ")
+    text = message.rstrip(": ")
+    return ": ".join(text.rsplit(": ", 2)[1:]) if len(text) > 200 else text
