@@ -109,9 +109,7 @@ KUBECONFIG = {
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_wrong_input_is_one_sentence(
-    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, arguments: list[str], said: str
-) -> None:
+def test_wrong_input_is_one_sentence(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, arguments: list[str], said: str) -> None:
     pytester.makepyfile(CASE)
     (pytester.path / "file").write_text("")
     (pytester.path / "torn").write_text("apiVersion: [")
