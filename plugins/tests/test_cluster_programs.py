@@ -224,8 +224,10 @@ class Cluster:
         counts = {"desiredNumberScheduled": 3, "numberReady": self.ready, "updatedNumberScheduled": 3, "observedGeneration": 1}
         return {"metadata": {"generation": 1}, "status": counts, "spec": {}}
 
-    def list(self, path: str) -> list[dict[str, Any]]:
-        return [self.pod]
+    def list(self, path: str, fields: str = "") -> list[dict[str, Any]]:
+        times = {"lastTimestamp": "2026-11-24T09:00:00Z"}
+        old, new = ({"involvedObject": {"name": name}, "reason": "FailedMount", "message": "no secret"} for name in ("old", "agent-x"))
+        return [old, new | times] if path.endswith("/events") else [self.pod]
 
 
 AGENT = Reference(kind="DaemonSet", namespace="net", name="agent")
@@ -240,7 +242,10 @@ def test_an_image_that_is_in_no_registry_ends_the_wait():
 def test_what_is_missing_is_named_when_time_is_up():
     cluster = Cluster(_pod("ErrImagePull", "connection reset by peer"), ready=1)
     absent = Reference(kind="Deployment", namespace="net", name="absent")
-    with pytest.raises(Problem, match=r"the CNI: not within .*DaemonSet net/agent: 1 of 3 ready; Deployment net/absent does not exist"):
+    with pytest.raises(
+        Problem,
+        match=r"the CNI: not within .*DaemonSet net/agent: 1 of 3 ready; Deployment net/absent does not exist; .*agent-x: FailedMount",
+    ):
         readiness.wait_ready(cluster, [AGENT, absent], what="the CNI", progress=QUIET, limit=0.1)  # type: ignore[arg-type]
 
 

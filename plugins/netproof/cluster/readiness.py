@@ -9,7 +9,7 @@ from typing import Any
 from netproof.cluster.catalogue import Reference
 from netproof.cluster.nodes import ready
 from netproof.cluster.progress import Progress
-from netproof.kube.client import Api, NotFound
+from netproof.kube.client import Api, ApiError, ApiUnavailable, NotFound
 from netproof.kube.objects import path
 from netproof.kube.wait import Late, NotYet, until
 from netproof.problem import Problem
@@ -39,7 +39,21 @@ def wait_ready(api: Api, wanted: Sequence[Reference], *, what: str, progress: Pr
     try:
         until(look, what=what, limit=limit, every=0.5, progress=progress)
     except Late as late:
-        raise Problem(f"{late}: `kubectl describe pods --all-namespaces` tells more") from late
+        raise Problem(f"{late}{_last_warning(api, {reference.namespace for reference in wanted})}") from late
+
+
+def _last_warning(api: Api, spaces: Iterable[str]) -> str:
+    """What the cluster itself says is wrong: the newest warning among the events, as a part of a sentence."""
+    try:
+        events = [event for space in sorted(spaces) for event in api.list(path("Event", namespace=space), fields="type=Warning")]
+    except (ApiError, ApiUnavailable):
+        return ""
+    newest = max(events, key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "", default=None)
+    if newest is None:
+        return ""
+    return (
+        f"; the newest warning, of {newest['involvedObject'].get('name', '?')}: {newest.get('reason')}: {_short(newest.get('message', ''))}"
+    )
 
 
 def _missing(api: Api, reference: Reference) -> str:
