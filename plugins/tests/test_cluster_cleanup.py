@@ -134,6 +134,13 @@ def test_a_broken_entry_stops_nobody(tmp_path, state):
     assert [entry.run for entry in registry.runs()] == ["r1"]
 
 
+def test_an_entry_of_another_version_is_read(tmp_path, state):
+    entry = registry.register(_settings(tmp_path))
+    file = state / "r1.json"
+    file.write_text(file.read_text().replace('"run":', '"colour": "red", "run":'))
+    assert registry.find("r1") == entry
+
+
 def test_two_runs_never_get_one_pool(tmp_path):
     def choose(taken: list[str]) -> str:
         return next(pool for pool in ("a", "b", "c") if pool not in taken)

@@ -203,6 +203,14 @@ def test_tags_as_the_engine_lists_them():
     assert docker.tagged("localhost:5000/agent") == "localhost:5000/agent:latest"
 
 
+def test_a_removal_that_somebody_else_began_is_no_failure(path):
+    _program(path, "docker", 'echo a; echo "Error: removal of container b is already in progress" >&2; exit 1')
+    assert docker.remove(["a", "b"]) == ["a"]
+    _program(path, "docker", 'echo "Error response from daemon: device busy" >&2; exit 1')
+    with pytest.raises(Problem, match="docker rm a failed: Error response from daemon: device busy"):
+        docker.remove(["a"])
+
+
 def _pod(reason: str, message: str) -> dict[str, Any]:
     waiting = {"image": "quay.io/net/agent:v9", "state": {"waiting": {"reason": reason, "message": message}}}
     return {

@@ -53,11 +53,15 @@ def containers(label: str) -> list[str]:
 
 
 def remove(names: Sequence[str]) -> list[str]:
-    """Remove containers with their volumes; those that are gone already are left out of the answer."""
-    done = docker("rm", "--force", "--volumes", *names) if names else None
-    if done and done.code and NOT_FOUND not in done.err:
+    """Remove containers with their volumes; those that are gone, or that somebody else is removing, are left out of the answer."""
+    done = docker("rm", "--force", "--volumes", *names, limit=180) if names else None
+    if done and any(not _going(line) for line in done.err.splitlines()):
         done.require(f"docker rm {' '.join(names)}")
     return done.out.split() if done else []
+
+
+def _going(line: str) -> bool:
+    return not line.strip() or NOT_FOUND in line or "already in progress" in line
 
 
 def local_images(references: Sequence[str]) -> dict[str, str]:

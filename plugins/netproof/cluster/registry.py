@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +37,12 @@ class Run:
     kubeconfig: str
     context: str
     folder: str
-    kind_bin: str = ""
     pool: str = ""  # addresses of its load balancer
     creator: int = 0  # process id of its `kind create`, and when that began
     creator_started: str = ""
+
+
+_FIELDS = {field.name for field in fields(Run)}
 
 
 def folder() -> Path:
@@ -71,8 +73,9 @@ def forget(run: str) -> None:
 def find(run: str) -> Run | None:
     """The entry of a run; None where it has none, or one that cannot be read."""
     try:
-        return Run(**json.loads(_file(run).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        known = json.loads(_file(run).read_text(encoding="utf-8"))
+        return Run(**{name: value for name, value in known.items() if name in _FIELDS})  # another version may have written it
+    except (OSError, ValueError, TypeError, AttributeError):
         return None
 
 
@@ -120,7 +123,6 @@ def _new(settings: Settings) -> Run:
         kubeconfig=str(settings.folder / "kubeconfig") if is_kind else _kubeconfig(settings),
         context="" if is_kind else settings.cluster,
         folder=str(settings.folder),
-        kind_bin=str(settings.kind_bin or ""),
     )
 
 
