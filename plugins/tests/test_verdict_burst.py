@@ -49,7 +49,7 @@ def test_one_connection_in_the_burst_is_a_leak(where: int) -> None:
     judgement = burst(shut=CLEAN[:where] + "." + CLEAN[where + 1 :])
     assert judgement.verdict is FAIL
     assert judgement.reason == f"{SHUT}: leak: 1 of 104 attempts connected"
-    assert cell(judgement, SHUT).leak
+    assert (cell(judgement, SHUT).verdict, cell(judgement, SHUT).leak) == (FAIL, True)
     assert judgement.excludes == ""
 
 
@@ -75,6 +75,12 @@ def test_a_leak_in_a_round_after_the_burst_is_a_leak() -> None:
     history = story(BOTH, {OPEN: "....", SHUT: "XXXX"}, burst={OPEN: "...", SHUT: "XXX"})
     later = replace(history, rounds=(*history.rounds, round_(Phase.STABILITY, 200, {OPEN: ".", SHUT: "."})))
     assert judge(later).leaks
+
+
+@pytest.mark.parametrize("phase", [Phase.CONTROL, Phase.RESTORE, Phase.SENTINEL])
+def test_what_connects_in_other_rounds_after_the_burst_is_no_leak(phase: Phase) -> None:
+    history = story(BOTH, {OPEN: "....", SHUT: "XXXX"}, burst={OPEN: "...", SHUT: "XXX"})
+    assert judge(replace(history, rounds=(*history.rounds, round_(phase, 200, {OPEN: ".", SHUT: "."})))).verdict is PASS
 
 
 def test_a_leak_in_any_round_of_the_burst_is_one() -> None:
@@ -111,6 +117,18 @@ def test_a_burst_without_a_clean_attempt_is_inconclusive(letter: str) -> None:
     for judgement in (burst(shut=letter * 100), burst(open_=letter * 20)):
         assert judgement.verdict is INCONCLUSIVE
         assert "attempts in the burst" in judgement.reason
+
+
+def test_agents_that_were_starved_in_settling_only_are_not_told_of_in_the_burst() -> None:
+    judgement = judge(story(BOTH, {OPEN: "s" * 5 + "." * 20, SHUT: "s" * 5 + "X" * 20}, burst={OPEN: "...", SHUT: "XXo"}))
+    assert judgement.verdict is INCONCLUSIVE
+    assert judgement.reason.startswith(f"undecided: {SHUT}: ")
+
+
+def test_flows_that_nobody_expects_do_not_matter() -> None:
+    other = replace(SHUT, source="z/a")
+    history = story(BOTH, {OPEN: "....", SHUT: "XXXX"}, burst={OPEN: "...", SHUT: "XXX", other: "..b"})
+    assert judge(history).verdict is PASS
 
 
 def test_a_wrong_responder_on_a_denied_flow_in_the_burst_fails() -> None:
@@ -183,6 +201,7 @@ def test_a_small_loss_is_reported() -> None:
     judgement = burst(open_="." * 19 + "X")
     assert judgement.verdict is PASS
     assert judgement.reason == "as expected 0.0 s after the change, 1 of 20 allowed attempts were lost"
+    assert cell(judgement, OPEN).verdict is PASS
     assert cell(judgement, OPEN).seen == "allowed, 1 of 20 attempts in the burst were lost"
 
 
@@ -201,6 +220,22 @@ def test_only_the_flows_that_lost_share_in_the_loss_of_all() -> None:
     judgement = many(36, "." * 18 + "XX", lossy=12)
     assert judgement.verdict is FAIL
     assert [cell.verdict for cell in judgement.cells] == [FLAKY] * 12 + [PASS] * 24
+
+
+def test_a_flow_that_lost_one_shares_in_the_loss_of_all_and_one_that_fails_stays_failed() -> None:
+    shares = many(12, "." * 19 + "X", lossy=12)
+    assert (shares.verdict, {cell.verdict for cell in shares.cells}) == (FAIL, {FLAKY})
+    flows = [replace(OPEN, destination=f"x/{i}") for i in range(4)]
+    seen = dict(zip(flows, ["X" * 20, "." * 19 + "X", "." * 20, "." * 20], strict=True))
+    judgement = judge(story(dict.fromkeys(flows, allow()), dict.fromkeys(flows, "...."), burst=seen))
+    assert [cell.verdict for cell in judgement.cells] == [FAIL, FLAKY, PASS, PASS]
+
+
+@pytest.mark.parametrize(("attempts", "verdict"), [(32, FAIL), (40, PASS)])
+def test_half_of_the_error_goes_to_each_kind_of_test(attempts: int, verdict: Verdict) -> None:
+    assert at_least(3, 32, 0.01) < 0.005 < at_least(3, 40, 0.01) < 0.01
+    judgement = many(1, "." * (attempts - 3) + "XXX", lossy=1)
+    assert (judgement.verdict, judgement.cells[0].verdict) == (verdict, verdict)
 
 
 def test_one_in_a_thousand_lost_is_no_fail() -> None:
@@ -236,6 +271,12 @@ def test_a_wrong_responder_in_the_burst_is_no_loss_but_a_failure() -> None:
     assert judgement.reason == f"{OPEN}: answered by z/c, not by x/b: 1 of 20 attempts in the burst"
 
 
+def test_wrong_answers_are_not_counted_as_lost() -> None:
+    judgement = burst(open_="." * 10 + "w" * 10)
+    assert judgement.verdict is FAIL
+    assert "lost" not in judgement.reason
+
+
 def test_a_wrong_source_in_the_burst_is_a_failure() -> None:
     expected = {OPEN: allow("x/b", source="10.0.1.1")}
     history = story(expected, {OPEN: "...."}, burst={OPEN: "." * 20})
@@ -259,6 +300,7 @@ def test_losses_after_a_relapse_are_told_beside_it() -> None:
 def test_loss_is_judged_only_after_all_stayed_right() -> None:
     history: History = story({OPEN: allow()}, {OPEN: ".."}, burst={OPEN: "X" * 20})
     assert judge(history).verdict is INCONCLUSIVE
+    assert "lost" not in judge(history).reason
 
 
 # the arithmetic

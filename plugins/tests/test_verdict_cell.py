@@ -129,6 +129,10 @@ def test_the_words() -> None:
     assert see("b", DENY).seen == "broken (stream closed)"
     assert see("X", REFUSE).seen == "timed out, must be refused"
     assert see(".", REFUSE).seen == "answered by x/b, must be refused"
+    assert see("w", allow("a", "b", "c")).seen == "answered by z/c, not by a or b or c"
+    assert see("w", allow("a", "b", "c", "d")).seen == "answered by z/c, not by a or b or c or 1 more"
+    assert grade(replace(attempt("."), responder=""), B, LATE).seen == "answered by somebody unnamed, not by x/b"
+    assert grade(replace(attempt("."), source=""), allow(source="10.9.9.9"), LATE).seen == "source was not told, promised 10.9.9.9"
     assert see("w", allow("a", "b", "c", "d", "e")).seen == "answered by z/c, not by a or b or c or 2 more"
 
 

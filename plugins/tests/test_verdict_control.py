@@ -47,11 +47,16 @@ def test_a_control_that_did_not(letters: str, seen: str) -> None:
     assert control_step(before({SHUT: letters})) is Step.CONTROL
 
 
+def test_what_was_seen_last_is_told() -> None:
+    assert uncontrolled(before({SHUT: "X"}, {SHUT: "s"}, {SHUT: "R"})) == {SHUT: "refused"}
+
+
 def test_one_good_round_is_enough() -> None:
     assert uncontrolled(before({SHUT: "X"}, {SHUT: "."}, {SHUT: "X"})) == {}
 
 
 def test_a_control_is_tried_a_few_times() -> None:
+    assert CONTROL_ROUNDS == 3
     tries = [{SHUT: "X"}] * CONTROL_ROUNDS
     assert control_step(before()) is Step.CONTROL
     assert control_step(before(*tries[:-1])) is Step.CONTROL

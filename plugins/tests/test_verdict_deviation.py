@@ -64,6 +64,7 @@ def test_a_missing_key_is_named(key: str) -> None:
     [
         ("ids", "NPI-02a/*", "ids must be a list of case ids or globs, not 'NPI-02a/*'"),
         ("ids", [], "ids must be a list of case ids or globs, not []"),
+        ("ids", ["a", 1], "ids must be a list of case ids or globs, not ['a', 1]"),
         ("ids", [1], "ids must be a list of case ids or globs, not [1]"),
         ("ids", [""], "ids must be a list of case ids or globs, not ['']"),
         ("reason", " ", "reason must be a text, not ' '"),
@@ -81,6 +82,12 @@ def test_a_missing_key_is_named(key: str) -> None:
 )
 def test_what_cannot_be_read_is_said(key: str, value: Any, text: str) -> None:
     assert broken(**{key: value}) == f"cilium.toml: deviation 1: {text}"
+
+
+def test_a_deviation_may_last_one_day() -> None:
+    entry = tomllib.loads(TEXT)["deviation"][0]
+    (one_day,) = parse({"deviation": [entry | {"until": entry["since"]}]}, "cilium.toml")
+    assert one_day.until == one_day.since
 
 
 def test_a_date_with_a_time_is_none() -> None:

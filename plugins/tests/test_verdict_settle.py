@@ -26,7 +26,7 @@ from netproof.model.flow import Flow
 from netproof.model.history import Expectation, History, Limits
 from netproof.model.outcome import Phase
 from netproof.verdict.course import Course, State, read
-from netproof.verdict.settle import AGREEING, Step, next_step, settled, stability
+from netproof.verdict.settle import AGREEING, BURSTS, Step, next_step, settled, stability
 
 BOTH = {OPEN: allow("x/b"), SHUT: DENY}
 CANDIDATE, STABILITY, BURST, AFTERWARDS, DONE = Step.CANDIDATE, Step.STABILITY, Step.BURST, Step.AFTERWARDS, Step.DONE
@@ -116,6 +116,7 @@ def test_without_counts_there_is_no_bursting(limits: Limits) -> None:
         ({OPEN: allow()}, ".", Limits(burst_allowed=0), AFTERWARDS),
         ({SHUT: DENY}, "X", Limits(burst_allowed=0), BURST),
         ({SHUT: DENY}, "X", Limits(burst_denied=0), AFTERWARDS),
+        ({SHUT: DENY}, "X", Limits(burst_denied=1), BURST),
         ({SHUT: REFUSE}, "R", Limits(), AFTERWARDS),
         ({SHUT: OBSERVE}, "X", Limits(), AFTERWARDS),
     ],
@@ -125,10 +126,13 @@ def test_whether_a_burst_is_wanted(expected: dict[Flow, Expectation], letter: st
 
 
 def test_a_burst_of_starved_agents_is_repeated_but_not_for_ever() -> None:
+    assert (AGREEING, BURSTS) == (3, 3)
     history = after("....", "XXXX")
     for expected in (BURST, BURST, AFTERWARDS):
         history = bursting(history, {OPEN: "." * 20, SHUT: "sss"})
         assert next_step(history) is expected
+    assert next_step(bursting(after("....", "XXXX"), {OPEN: "s" * 20, SHUT: "XXX"})) is BURST
+    assert next_step(bursting(bursting(after("....", "XXXX"), {OPEN: "ss", SHUT: "XX"}), {OPEN: "..", SHUT: "XX"})) is AFTERWARDS
 
 
 @pytest.mark.parametrize("seen", ["X" * 100, "X.XX", "ssX"])
@@ -155,6 +159,10 @@ def test_an_empty_burst_counts_as_done() -> None:
 )
 def test_the_cap_is_reached_by_wrong_rounds(rounds: str, step: Step) -> None:
     assert next_step(then(controlled({SHUT: DENY}, limits=CAP_10), {SHUT: rounds})) is step
+
+
+def test_after_the_cap_there_is_no_burst() -> None:
+    assert next_step(then(controlled({SHUT: DENY}, limits=Limits(cap=10)), {SHUT: "." * 11})) is AFTERWARDS
 
 
 def test_a_relapse_past_the_cap_ends_it() -> None:

@@ -51,11 +51,11 @@ def test_names_over_tcp(world, expect, protocol):
 @behaviour("DNS-06", protocol=[UDP], via=["name"])
 def test_headless_service(world, expect, protocol):
     """A headless Service's name resolves to exactly the addresses of its ready pods."""
-    unready = world.pods("unready", ready=False)
-    web = world.service("web", selects=["x/a", "x/b", *unready], port=TCP(80), target=8080, clusterIP="None")
-    ready = sorted(world.pod(name).address for name in ("x/a", "x/b"))
+    ready, unready = world.pods("ready", replicas=2), world.pods("unready", ready=False)
+    web = world.service("web", selects=[*ready, *unready], port=TCP(80), target=8080, clusterIP="None")
+    addresses = sorted(world.pod(name).address for name in ready)
 
-    expect(*asked(world, f"{web.dns}.{domain(world)}.", over=protocol)).answers(f"NOERROR A {' '.join(ready)}")
+    expect(*asked(world, f"{web.dns}.{domain(world)}.", over=protocol)).answers(f"NOERROR A {' '.join(addresses)}")
 
 
 @pytest.mark.smoke

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -54,7 +53,6 @@ class Case:
     world: World
     id: str
     limits: Limits
-    key: str = field(default_factory=lambda: f"c{secrets.token_hex(4)}")
     steps: list[Step] = field(default_factory=list)
     applied: dict[str, Object] = field(default_factory=dict)  # path -> the object as the API answered
     promised: bool = False  # something was promised and kept that needed no step (an address was given)
@@ -64,7 +62,6 @@ class Case:
     def again(self, world: World) -> None:
         """Begin anew in a fresh world: nothing of the first run is kept."""
         self.world = world
-        self.key = f"c{secrets.token_hex(4)}"
         for kept in (self.steps, self.applied, self._queue, self._prior):
             kept.clear()
 

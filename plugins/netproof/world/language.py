@@ -152,7 +152,7 @@ class CaseWorld:
     def pods(self, name: str, *, replicas: int = 1, ready: bool = True) -> list[str]:
         """Further pods of namespace x, in turn on each node; with `ready=False` they run, serve, and are not Ready."""
         nodes = self.case.runner.nodes
-        wanted = {f"x/{name}-{i}": nodes[i % len(nodes)] for i in range(replicas)}
+        wanted = {f"x/{name}-{self.case.world.next_number()}": nodes[i % len(nodes)] for i in range(replicas)}
         self.case.world.add_pods(wanted, readiness=True)
         self.set_ready(*wanted, ready=ready)
         return list(wanted)
@@ -167,10 +167,9 @@ class CaseWorld:
 
     def service(self, name: str, *, selects: Sequence[str], port: Port, target: int, **spec: Any) -> Service:
         """A Service in namespace x with these pods as endpoints. `spec` is merged into the Service's spec."""
-        vip = self.case.world.service(name, "x", {port: target}, key=self.case.key, **spec)
-        made = Service(vip, self)
-        made.selects(*selects)
-        return made
+        vip = self.case.world.service(name, "x", {port: target}, selects=selects, **spec)
+        self.await_endpoints(vip, selects)
+        return Service(vip, self)
 
     def outside(self, name: str = "a") -> Peer:
         """An agent outside the cluster. Raises Unsupported where the provider has none."""

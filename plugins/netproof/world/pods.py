@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import hashlib
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from netproof.world.placement import Node
 CONTROL_PORT = 9600  # on the pod's loopback
 READY_PORT = 9601  # open while a pod with `readiness` shall be Ready: the kubelet's probe connects to it
 PORTS = (TCP(8080), UDP(8080), TCP(8081), UDP(8081))
+STANDING = ("a", "b", "c")  # the pods that every namespace of a world has
 SILENCE = 120  # seconds without a word from the runner after which an agent ends
 
 Object = dict[str, Any]
@@ -83,7 +85,7 @@ def pod(name: str, namespace: str, node: Node, recipe: Recipe, *, readiness: boo
     """A probe pod for that node. With `readiness` it is Ready only while its agent listens on READY_PORT."""
     made = _template("pod.yaml")
     made["metadata"] |= {"name": name, "namespace": namespace}
-    made["metadata"]["labels"] |= recipe.labels | {"pod": name}
+    made["metadata"]["labels"] |= recipe.labels | {"pod": name} | _sets(name)
     spec = made["spec"]
     spec["nodeSelector"] = {"kubernetes.io/hostname": node.hostname}
     container = spec["containers"][0]
@@ -96,6 +98,12 @@ def pod(name: str, namespace: str, node: Node, recipe: Recipe, *, readiness: boo
     if readiness:
         container["readinessProbe"] = {"tcpSocket": {"port": READY_PORT}, "periodSeconds": 1, "failureThreshold": 1}
     return made
+
+
+def _sets(name: str) -> dict[str, str]:
+    """The labels of every set of standing pods that this one belongs to. A label put on a running pod would give it a new identity."""
+    sets = itertools.chain.from_iterable(itertools.combinations(STANDING, size) for size in range(1, len(STANDING) + 1))
+    return {labels.SET + "".join(chosen): "yes" for chosen in sets if name in chosen}
 
 
 def running(name: str, obj: Mapping[str, Any]) -> Pod:

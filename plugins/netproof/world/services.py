@@ -9,7 +9,6 @@ from typing import Any
 from netproof.kube.client import Api
 from netproof.kube.objects import path
 from netproof.model.flow import Family, Port, Protocol
-from netproof.world import labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +21,6 @@ class Vip:
     addresses: Mapping[Family, str]
     ports: tuple[Port, ...]
     node_ports: Mapping[Port, int]
-    selector: Mapping[str, str]
 
     @property
     def dns(self) -> str:
@@ -30,15 +28,16 @@ class Vip:
         return f"{self.name}.{self.namespace}.svc"
 
 
-def service(name: str, namespace: str, ports: Mapping[Port, int], own: Mapping[str, str], *, key: str, **spec: Any) -> dict[str, Any]:
-    """A Service that selects the pods that carry its label with the case's key; `ports` maps a Service port to the pods' port."""
+def service(
+    name: str, namespace: str, ports: Mapping[Port, int], own: Mapping[str, str], *, selector: Mapping[str, str], **spec: Any
+) -> dict[str, Any]:
+    """A Service with that selector; `ports` maps a Service port to the pods' port."""
     entries = [
         {"name": f"{port.protocol.lower()}-{port.number}", "protocol": str(port.protocol), "port": port.number, "targetPort": target}
         for port, target in ports.items()
     ]
     metadata = {"name": name, "namespace": namespace, "labels": dict(own)}
-    selector = {labels.SELECTED + name: key}
-    return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"selector": selector, "ports": entries} | spec}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"selector": dict(selector), "ports": entries} | spec}
 
 
 def vip(obj: Mapping[str, Any]) -> Vip:
@@ -47,7 +46,7 @@ def vip(obj: Mapping[str, Any]) -> Vip:
     addresses = {Family.of(ip): ip for ip in spec.get("clusterIPs", []) if ip != "None"}
     ports = {Port(Protocol(entry["protocol"]), entry["port"]): entry.get("nodePort", 0) for entry in spec["ports"]}
     node_ports = {port: number for port, number in ports.items() if number}
-    return Vip(meta["name"], meta["namespace"], meta["uid"], addresses, tuple(ports), node_ports, spec.get("selector", {}))
+    return Vip(meta["name"], meta["namespace"], meta["uid"], addresses, tuple(ports), node_ports)
 
 
 def endpoints(api: Api, service: Vip) -> dict[str, bool]:

@@ -12,8 +12,8 @@ from netproof.kube.wait import NotYet, until
 from netproof.model.flow import Family, Flow, Port
 from netproof.model.outcome import Outcome, Phase, Probe, Round
 from netproof.problem import Problem
+from netproof.world import labels, services
 from netproof.world import pods as probes
-from netproof.world import services
 from netproof.world.placement import Node, place
 from netproof.world.pods import Pod, Recipe
 from netproof.world.runner import Runner
@@ -34,7 +34,8 @@ class World:
     uids: dict[str, str] = field(default_factory=dict)  # of the namespaces
     pods: dict[str, Pod] = field(default_factory=dict)
     vips: dict[str, Vip] = field(default_factory=dict)
-    _selected: dict[str, frozenset[str]] = field(default_factory=dict)  # uid of a Service -> the pods that carry its label
+    _selectors: dict[str, dict[str, str]] = field(default_factory=dict)  # of the Services
+    _numbers: int = 0
     gate: Round | None = None
     unreachable: tuple[Flow, ...] = ()
 
@@ -78,25 +79,41 @@ class World:
             self.runner.fleet.drop(name)
             self.runner.api.delete(path("Pod", pod.pod, pod.namespace), uid=pod.uid, grace=0)
 
-    def service(self, name: str, letter: str, ports: Mapping[Port, int], *, key: str, **spec: Any) -> Vip:
-        """Make a Service in a namespace of the world; its selector is a label of its own, put on pods by `select`."""
-        obj = services.service(name, self.namespaces[letter], ports, self.recipe.labels, key=key, **spec)
+    def service(self, name: str, letter: str, ports: Mapping[Port, int], *, selects: Sequence[str], **spec: Any) -> Vip:
+        """Make a Service in a namespace of the world that selects these pods."""
+        selector = self._selector(name, selects)
+        obj = services.service(name, self.namespaces[letter], ports, self.recipe.labels, selector=selector, **spec)
         self.vips[name] = vip = services.vip(self.runner.api.create(obj))
+        self._selectors[name] = selector
         return vip
 
     def select(self, vip: Vip, names: Sequence[str]) -> None:
         """Make these pods, and no others, the ones that a Service selects."""
-        self.label_pods(vip.selector, names)
-        self.label_pods(dict.fromkeys(vip.selector), self._selected.get(vip.uid, frozenset()) - set(names))
-        self._selected[vip.uid] = frozenset(names)
+        before, now = self._selectors[vip.name], self._selector(vip.name, names)
+        selector = dict.fromkeys(before) | now
+        self.runner.api.patch(path("Service", vip.name, vip.namespace), {"spec": {"selector": selector}})
+        self._selectors[vip.name] = now
 
     def remove_services(self) -> None:
-        """Delete the Services that the last case made, and take their labels off the pods."""
+        """Delete the Services and the further pods that the last case made."""
         for vip in self.vips.values():
             self.runner.api.delete(path("Service", vip.name, vip.namespace), uid=vip.uid)
-            self.select(vip, ())
         self.vips.clear()
-        self._selected.clear()
+        self._selectors.clear()
+        self.remove_pods([name for name in self.pods if name.partition("/")[2] not in probes.STANDING])
+
+    def next_number(self) -> int:
+        """A number that no pod of this world has had: a name that is used again might still be the former pod's."""
+        self._numbers += 1
+        return self._numbers
+
+    def _selector(self, service: str, names: Sequence[str]) -> dict[str, str]:
+        """A selector of just these pods. Standing pods carry the labels of all their sets from birth; others are labelled now."""
+        if all(name.partition("/")[2] in probes.STANDING for name in names):
+            return {labels.SET + ("".join(sorted(name.partition("/")[2] for name in names)) or "none"): "yes"}
+        label = f"{labels.SELECTED}{service}-{len(self._selectors)}"
+        self.label_pods({label: "yes"}, names)
+        return {label: "yes"}
 
     def discard(self) -> None:
         """Give the world up: its agents are let go and its namespaces deleted, without waiting for their end."""
