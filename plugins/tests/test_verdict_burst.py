@@ -120,7 +120,7 @@ def test_a_burst_without_a_clean_attempt_is_inconclusive(letter: str) -> None:
 
 
 def test_agents_that_were_starved_in_settling_only_are_not_told_of_in_the_burst() -> None:
-    judgement = judge(story(BOTH, {OPEN: "s" * 5 + "." * 20, SHUT: "s" * 5 + "X" * 20}, burst={OPEN: "...", SHUT: "XXo"}))
+    judgement = judge(story(BOTH, {OPEN: "s" * 5 + "." * 17, SHUT: "s" * 5 + "X" * 16 + "s"}, burst={OPEN: "...", SHUT: "XXo"}))
     assert judgement.verdict is INCONCLUSIVE
     assert judgement.reason.startswith(f"undecided: {SHUT}: ")
 
@@ -156,6 +156,15 @@ def test_the_flow_with_the_fewest_clean_attempts_decides() -> None:
 def test_the_first_right_round_was_waited_for_and_excludes_nothing() -> None:
     judgement = judge(story({SHUT: DENY}, {SHUT: "XXXX"}, limits=Limits(burst_denied=0)))
     assert judgement.excludes == "no leak above 64 % a flow at 95 %"  # 1 - 0.05 ** (1 / 3)
+
+
+def test_undecided_rounds_before_the_first_right_one_do_not_make_it_count() -> None:
+    judgement = judge(story({SHUT: DENY}, {SHUT: "sXXXX"}, limits=Limits(burst_denied=0)))
+    assert judgement.excludes == "no leak above 64 % a flow at 95 %"
+
+
+def test_an_unfinished_step_excludes_nothing() -> None:
+    assert judge(story({SHUT: DENY}, {SHUT: "XXX"}, limits=Limits(burst_denied=0))).excludes == ""
 
 
 def test_after_a_relapse_only_the_burst_excludes() -> None:
