@@ -61,3 +61,17 @@ def test_each_decision_has_a_mark() -> None:
         Decision.REFUSE: "R",
         Decision.OBSERVE: "?",
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "at least one row"),
+        ("x/a x/b", "at least one row"),
+        (" a b\na . .\na . .", "a stands twice"),
+        (" a a\nb . .", "a stands twice"),
+    ],
+)
+def test_a_drawing_without_sense_is_refused(text: str, said: str) -> None:
+    with pytest.raises(MatrixError, match=said):
+        Matrix.parse(text)

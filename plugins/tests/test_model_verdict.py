@@ -34,7 +34,7 @@ def test_the_worst_of_none_is_a_pass() -> None:
 
 
 def test_what_pytest_counts_as_a_failure() -> None:
-    never = {Verdict.PASS, Verdict.OBSERVED, Verdict.UNSUPPORTED, Verdict.DEVIATES}
+    never = {Verdict.PASS, Verdict.OBSERVED, Verdict.UNSUPPORTED, Verdict.DEVIATES, Verdict.SLOW}
     assert {verdict for verdict in Verdict if not verdict.failing} == never
 
 

@@ -476,3 +476,10 @@ def test_a_step_without_expectations_is_no_pass() -> None:
 
 def test_the_cells_are_in_the_order_of_the_expectations() -> None:
     assert [c.flow for c in judge(story({SHUT: DENY, OPEN: allow()}, {OPEN: "....", SHUT: "XXXX"}, limits=NO_BURST)).cells] == [SHUT, OPEN]
+
+
+def test_a_leak_proves_nothing_where_somebody_changed_the_policy() -> None:
+    leaking = shut("." * 13, limits=CAP_10)
+    assert judge(leaking).verdict is FAIL
+    tampered = replace(leaking, incidents=(Incident(1.0, "NetworkPolicy deny was deleted by somebody", voids=True),))
+    assert judge(tampered).verdict is INCONCLUSIVE

@@ -40,12 +40,13 @@ class Incident:
     """What went wrong around the flows and forbids a verdict: a dead listener, a changed object, a broken stream, an absent API.
 
     `implementation` marks what is the network's own failure after all (streams that break after a change and recover after its
-    removal, twice).
+    removal, twice). `voids` marks what makes even a leak prove nothing: somebody changed or removed the policy under test.
     """
 
     at: float
     what: str
     implementation: bool = False
+    voids: bool = False
 
 
 @dataclass(frozen=True, slots=True)

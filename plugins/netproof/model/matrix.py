@@ -26,7 +26,12 @@ class Matrix:
     @staticmethod
     def parse(text: str) -> Matrix:
         """Read a drawing: a header of destinations, then one row a source. Raises MatrixError."""
-        header, *rows = [line.split() for line in text.strip().splitlines() if line.strip()]
+        header, *rows = [line.split() for line in text.strip().splitlines() if line.strip()] or [[]]
+        if not header or not rows:
+            raise MatrixError("a header of destinations and at least one row are expected")
+        for names in (header, [row[0] for row in rows]):
+            if len(set(names)) < len(names):
+                raise MatrixError(f"{next(name for name in names if names.count(name) > 1)} stands twice")
         cells = {}
         for name, *marks in rows:
             if len(marks) != len(header):

@@ -25,7 +25,7 @@ class Verdict(enum.StrEnum):
     @property
     def failing(self) -> bool:
         """Whether pytest shall count it as a failure."""
-        return self.rank >= Verdict.SLOW.rank
+        return self.rank >= Verdict.FLAKY.rank
 
     @property
     def letter(self) -> str:
@@ -34,6 +34,12 @@ class Verdict(enum.StrEnum):
 
     def __lt__(self, other: str) -> bool:
         return self.rank < Verdict(other).rank
+
+    def __le__(self, other: str) -> bool:
+        return self.rank <= Verdict(other).rank
+
+    def __ge__(self, other: str) -> bool:
+        return self.rank >= Verdict(other).rank
 
     def __gt__(self, other: str) -> bool:
         return self.rank > Verdict(other).rank

@@ -63,7 +63,7 @@ class Attempt:
     @property
     def exception(self) -> Verdicted | None:
         """What pytest shall see; None where it is content."""
-        kind = _KINDS.get(self.verdict)
+        kind = _KINDS.get(self.verdict) if self.verdict is not Verdict.SLOW else None
         if self.verdict is Verdict.DEVIATES:
             kind = Failed
         if kind:

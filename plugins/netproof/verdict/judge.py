@@ -67,7 +67,8 @@ def _cells(reading: Reading, accounts: Sequence[Account], lossy: str) -> tuple[C
 
 
 def _proofs(reading: Reading, cells: Sequence[Cell]) -> list[_Ground]:
-    leaking = [cell for cell in cells if cell.leak]
+    void = any(incident.voids for incident in reading.history.incidents)
+    leaking = [cell for cell in cells if cell.leak and not void]
     texts = [_names(leaking)] if leaking else []
     texts += [incident.what for incident in reading.history.incidents if incident.implementation]
     return [_Ground(Verdict.FAIL, text) for text in texts]

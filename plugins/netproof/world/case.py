@@ -217,7 +217,8 @@ class Case:
         """What forbids a verdict after the rounds: a dead listener, an object that is not the one applied, a pod that is not the same."""
         now = self.runner.clock()
         found = [f"the agent in {name} no longer answers on its own {', '.join(ports)}" for name, ports in self._dead().items()]
-        return [Incident(now, what) for what in [*found, *self._changed_objects(), *self._changed_pods()]]
+        tampered = [Incident(now, what, voids=True) for what in self._changed_objects()]
+        return tampered + [Incident(now, what) for what in [*found, *self._changed_pods()]]
 
     def _dead(self) -> dict[str, list[str]]:
         """Listeners that do not answer on their pod's loopback, and did not when asked again: a starved agent answers late."""

@@ -11,6 +11,7 @@ from netproof.model.history import Decision, Expectation, History, Incident, Lim
 from netproof.model.outcome import Outcome, Phase, Round
 from netproof.probe.fleet import REFUSAL, ROUND, Plan
 from netproof.verdict.control import uncontrolled
+from netproof.verdict.course import Course, read
 from netproof.verdict.settle import Step, next_step
 from netproof.world.runner import Runner
 
@@ -46,7 +47,7 @@ def perform(runner: Runner, script: Script, progress: Callable[[str, float, floa
     history = History(script.expected, math.nan, script.prior, script.controls, limits=script.limits)
     history = _control(runner, script, history)
     if uncontrolled(history):
-        return _with_incidents(runner, history, mark)
+        return _with_incidents(runner, replace(history, changed=runner.clock()), mark)
     script.change()
     history = replace(history, changed=runner.clock())
     if script.sentinel:
@@ -90,7 +91,8 @@ def _closed(script: Script, history: History) -> list[Flow]:
 
 def _settle(runner: Runner, script: Script, history: History, progress: Callable[[str, float, float], None]) -> History:
     flows = list(script.expected)
-    while (step := next_step(history)) is not Step.DONE:
+    known: Course | None = None
+    while (step := next_step(history, known := read(history, known))) is not Step.DONE:
         progress(f"{step} of {len(flows)} flows", runner.clock() - history.changed, script.limits.cap)
         if step is Step.AFTERWARDS:
             history = replace(history, checked=True, incidents=(*history.incidents, *script.afterwards()))
