@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from threading import Event
 
 from netproof.model.flow import Flow
 from netproof.model.history import Decision, Expectation, History, Incident, Limits
@@ -18,6 +19,7 @@ from netproof.world.runner import Runner
 CONTROL_LIMIT = 10.0  # seconds: a NodePort that was just made needs a moment until it connects
 CONTROL_ROUNDS = 3  # at least, however slow they are
 CHANCES = 32  # one stale endpoint of three is missed by this many with a probability of 2 in a million
+REFUSED_EVERY = 1.5  # seconds between two attempts on a flow that is to be refused
 _NO_LIMITS = Limits()
 
 
@@ -99,8 +101,15 @@ def _settle(runner: Runner, script: Script, history: History, progress: Callable
         elif step is Step.BURST:
             history = _add(history, _burst(runner, script))
         else:
+            _pace(runner, script, history)
             history = _add(history, _round(runner, script, step.phase or Phase.CANDIDATE))
     return history
+
+
+def _pace(runner: Runner, script: Script, history: History) -> None:
+    """Hold the next round on flows to be refused back: Linux sends a peer few ICMP errors at once, then one a second (icmp_ratelimit)."""
+    if _manner(script) is REFUSAL and history.rounds:
+        Event().wait(max(0.0, history.rounds[-1].began + REFUSED_EVERY - runner.clock()))
 
 
 def _round(runner: Runner, script: Script, phase: Phase) -> Round:
