@@ -19,6 +19,7 @@ from netproof.world.runner import Runner
 CONTROL_LIMIT = 10.0  # seconds: a NodePort that was just made needs a moment until it connects
 CONTROL_ROUNDS = 3  # at least, however slow they are
 CHANCES = 32  # one stale endpoint of three is missed by this many with a probability of 2 in a million
+ROUND_EVERY = 0.2  # seconds from the begin of a round to that of the next, at least
 REFUSED_EVERY = 1.5  # seconds between two attempts on a flow that is to be refused
 _NO_LIMITS = Limits()
 
@@ -107,9 +108,13 @@ def _settle(runner: Runner, script: Script, history: History, progress: Callable
 
 
 def _pace(runner: Runner, script: Script, history: History) -> None:
-    """Hold the next round on flows to be refused back: Linux sends a peer few ICMP errors at once, then one a second (icmp_ratelimit)."""
-    if _manner(script) is REFUSAL and history.rounds:
-        Event().wait(max(0.0, history.rounds[-1].began + REFUSED_EVERY - runner.clock()))
+    """Hold the next round back: back to back, rounds of open flows would starve the nodes and fill their connection tables.
+
+    Those on flows to be refused wait longer: Linux sends a peer few ICMP errors at once, then one a second (icmp_ratelimit).
+    """
+    every = REFUSED_EVERY if _manner(script) is REFUSAL else ROUND_EVERY
+    if history.rounds:
+        Event().wait(max(0.0, history.rounds[-1].began + every - runner.clock()))
 
 
 def _round(runner: Runner, script: Script, phase: Phase) -> Round:
