@@ -16,6 +16,7 @@ from netproof.verdict.cell import evaluate
 from netproof.verdict.control import Side, refuse_unchanged
 from netproof.verdict.judge import judge
 from netproof.world import sentinel
+from netproof.world.pace import hold
 from netproof.world.pods import Pod
 from netproof.world.runner import Runner
 from netproof.world.stamp import sides, stamp
@@ -146,6 +147,7 @@ class Case:
             rounds.append(self.runner.fleet.round(flows, Phase.RESTORE))
             if len(_connected(rounds[-1:])) == len(flows) or self.runner.clock() > deadline:
                 break
+            hold(self.runner, rounds[-1].began)
         return tuple(rounds)
 
     def _flows_to_reopen(self) -> Iterator[Flow]:

@@ -13,6 +13,7 @@ from netproof.kube.objects import path
 from netproof.model.flow import TCP
 from netproof.model.history import Incident
 from netproof.model.outcome import Outcome, Phase, Probe, Round
+from netproof.world.pace import hold
 from netproof.world.world import World
 
 LETTER = "z"
@@ -39,6 +40,7 @@ def hoist(world: World) -> tuple[Sequence[Round], Sequence[Incident]]:
         rounds.append(runner.fleet.round(flows, Phase.SENTINEL))
         if all(_denied(probe) for probe in rounds[-1].probes):
             return rounds, []
+        hold(runner, rounds[-1].began)
     still = ", ".join(str(probe.flow) for probe in rounds[-1].probes if not _denied(probe))
     text = f"the sentinel, a default deny in namespace z, was not enforced within {runner.limits.cap:.0f} s ({still}): nothing shows "
     return rounds, [Incident(runner.clock(), text + "that the plane has looked at the policy under test")]

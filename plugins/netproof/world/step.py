@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from threading import Event
 
 from netproof.model.flow import Flow
 from netproof.model.history import Decision, Expectation, History, Incident, Limits
@@ -14,12 +13,12 @@ from netproof.probe.fleet import REFUSAL, ROUND, Plan
 from netproof.verdict.control import uncontrolled
 from netproof.verdict.course import Course, read
 from netproof.verdict.settle import Step, next_step
+from netproof.world.pace import ROUND_EVERY, hold
 from netproof.world.runner import Runner
 
 CONTROL_LIMIT = 10.0  # seconds: a NodePort that was just made needs a moment until it connects
 CONTROL_ROUNDS = 3  # at least, however slow they are
 CHANCES = 32  # one stale endpoint of three is missed by this many with a probability of 2 in a million
-ROUND_EVERY = 0.2  # seconds from the begin of a round to that of the next, at least
 REFUSED_EVERY = 1.5  # seconds between two attempts on a flow that is to be refused
 _NO_LIMITS = Limits()
 
@@ -67,6 +66,8 @@ def _control(runner: Runner, script: Script, history: History) -> History:
     while flows and (rounds == 0 or _missing(script, history)) and (rounds < CONTROL_ROUNDS or runner.clock() < deadline):
         history = _add(history, runner.fleet.round(flows, Phase.CONTROL))
         rounds += 1
+        if _missing(script, history):
+            hold(runner, history.rounds[-1].began)
     closed = _closed(script, history)
     if closed:
         names = ", ".join(str(flow) for flow in closed[:4]) + (f" and {len(closed) - 4} more" if len(closed) > 4 else "")
@@ -108,13 +109,9 @@ def _settle(runner: Runner, script: Script, history: History, progress: Callable
 
 
 def _pace(runner: Runner, script: Script, history: History) -> None:
-    """Hold the next round back: back to back, rounds of open flows would starve the nodes and fill their connection tables.
-
-    Those on flows to be refused wait longer: Linux sends a peer few ICMP errors at once, then one a second (icmp_ratelimit).
-    """
-    every = REFUSED_EVERY if _manner(script) is REFUSAL else ROUND_EVERY
+    """Hold the next round back, those on flows to be refused longer: of ICMP errors Linux sends a peer one a second (icmp_ratelimit)."""
     if history.rounds:
-        Event().wait(max(0.0, history.rounds[-1].began + every - runner.clock()))
+        hold(runner, history.rounds[-1].began, REFUSED_EVERY if _manner(script) is REFUSAL else ROUND_EVERY)
 
 
 def _round(runner: Runner, script: Script, phase: Phase) -> Round:

@@ -14,6 +14,7 @@ from netproof.model.outcome import Outcome, Phase, Probe, Round
 from netproof.problem import Problem
 from netproof.world import labels, services
 from netproof.world import pods as probes
+from netproof.world.pace import hold
 from netproof.world.placement import Node, place
 from netproof.world.pods import Pod, Recipe
 from netproof.world.runner import Runner
@@ -165,6 +166,7 @@ def _prove_mesh(world: World) -> None:
         world.unreachable = tuple(probe.flow for probe in world.gate.probes if not _answered(probe))
         if not world.unreachable or world.runner.clock() > deadline:
             return
+        hold(world.runner, world.gate.began)
 
 
 def _answered(probe: Probe) -> bool:
