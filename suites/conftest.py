@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from netproof.cases import CASE
 from netproof.model.flow import Family, Protocol
-from netproof.plugin import CASE
 
 
 @pytest.fixture(autouse=True)

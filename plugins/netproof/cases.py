@@ -15,6 +15,10 @@ from netproof.model.history import Decision
 AXES = ("protocol", "family", "via")  # their order in an id
 FAMILIES = (Family.IPV4,)
 
+CASE: pytest.StashKey[Any] = pytest.StashKey()  # on an item: the case at work, whose parts the fixtures hand out
+WORKER = "netproof-worker"  # the names under which the halves of a run are registered
+CONTROLLER = "netproof-controller"
+
 
 @dataclass(frozen=True, slots=True)
 class Axes:
@@ -57,10 +61,17 @@ def behaviour(id_: str, *, needs: Sequence[str] = (), **axes: Sequence[str]) -> 
     return pytest.mark.behaviour(Marked(id_, axes, tuple(needs)))
 
 
+def axes_of(item: Any) -> Axes | None:
+    """Where an item stands on the axes; None where it is no case."""
+    callspec = getattr(item, "callspec", None)
+    value = callspec.params.get("case") if callspec else None
+    return value if isinstance(value, Axes) else None
+
+
 def marked(item_or_definition: Any) -> Marked | None:
     """The `@behaviour` of a test function, None where it has none."""
     mark = item_or_definition.get_closest_marker("behaviour")
     return mark.args[0] if mark and mark.args and isinstance(mark.args[0], Marked) else None
 
 
-__all__ = ["AXES", "FAMILIES", "SCTP", "TCP", "UDP", "Axes", "Decision", "Family", "Marked", "Port", "Protocol", "behaviour", "marked"]
+__all__ = ["SCTP", "TCP", "UDP", "Decision", "Family", "Port", "Protocol", "behaviour"]

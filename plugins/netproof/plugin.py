@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import pytest
 
-from netproof.cases import FAMILIES, Axes, marked
-
-if TYPE_CHECKING:
-    from netproof.run.worker import CaseAtWork
-
-CASE: pytest.StashKey[CaseAtWork] = pytest.StashKey()
-WORKER = "netproof-worker"
-CONTROLLER = "netproof-controller"
+from netproof.cases import FAMILIES, WORKER, marked
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -66,13 +57,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         from netproof.run import guard
 
         guard.refuse(config, items)
-
-
-def axes_of(item: Any) -> Axes | None:
-    """Where an item stands on the axes; None where it is no case."""
-    callspec = getattr(item, "callspec", None)
-    value = callspec.params.get("case") if callspec else None
-    return value if isinstance(value, Axes) else None
 
 
 def pytest_report_teststatus(report: pytest.TestReport | pytest.CollectReport) -> tuple[str, str, str] | None:

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import pytest
 
 from netproof import options
+from netproof.cases import CONTROLLER
 from netproof.cluster import catalogue, cleanup, registry
 from netproof.cluster.docker import require_engine
 from netproof.cluster.features import require_claims
@@ -25,7 +26,6 @@ from netproof.kube.client import connect
 from netproof.model.event import RunFinished, RunStarted
 from netproof.model.verdict import Verdict
 from netproof.options import wants_smoke
-from netproof.plugin import CONTROLLER
 from netproof.problem import Problem
 from netproof.report import journal, terminal, writers
 from netproof.report.document import document

@@ -10,13 +10,12 @@ from typing import Any
 import pytest
 
 from netproof import options
-from netproof.cases import Axes
+from netproof.cases import CASE, WORKER, Axes, axes_of
 from netproof.cluster.state import ClusterState
 from netproof.model.behaviour import Behaviour, Level
 from netproof.model.event import CaseFinished, CaseStarted, Event, RunStarted, Waiting
 from netproof.model.flow import Family
 from netproof.model.verdict import Verdict
-from netproof.plugin import CASE, WORKER, axes_of
 from netproof.problem import Problem
 from netproof.report.journal import Journal
 from netproof.run import collection, ground
