@@ -33,6 +33,7 @@ RATE = 6000.0  # attempts/s of all workers together: above it, starved sockets i
 TABLE_SHARE = 0.25  # of the smallest connection table, for all workers together
 SMALLEST_TABLE = 65_536  # entries, where nobody says: the kernel's default on small machines
 OUTSIDER_LIMIT = 60.0
+STREAM_PATIENCE = 30.0  # seconds in which a broken stream may come back: more than a restart of the control plane takes
 _RELAY = ["python3", "-I", "/netproof/agent.py", "relay", str(CONTROL_PORT)]
 
 
@@ -62,7 +63,7 @@ def runner(settings: Settings, state: ClusterState, *, token: str, worker: str, 
     """A worker's means on that cluster: its own API client, its own fleet with the outsiders in it. Raises Problem."""
     api = connect(Path(state.kubeconfig) if state.kubeconfig else None, state.context)
     nodes = api.list(path("Node"))
-    fleet = Fleet(token, settings.run, alive=api.alive)
+    fleet = Fleet(token, settings.run, alive=api.alive, patience=STREAM_PATIENCE)
     outside = [Outside(o.name, {Family(family): address for family, address in o.addresses.items()}) for o in state.outsiders]
     fleet.add_many({o.name: _dial_outsider(o) for o in state.outsiders}, limit=OUTSIDER_LIMIT)
     return Runner(

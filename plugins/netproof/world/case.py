@@ -134,7 +134,7 @@ class Case:
         sentinel.lower(self.world)
         rounds = self._reopen() if touched else ()
         self.world.remove_services()
-        closed = _closed(rounds[-1], self.limits.late) if rounds else ()
+        closed = self._still_closed(_closed(rounds[-1], self.limits.late)) if rounds else ()
         return Restored(closed, rounds, self.runner.clock() - began)
 
     # steps
@@ -149,6 +149,14 @@ class Case:
                 break
             hold(self.runner, rounds[-1].began)
         return tuple(rounds)
+
+    def _still_closed(self, flows: tuple[Flow, ...]) -> tuple[Flow, ...]:
+        """Those that no dead listener and no pod that is gone can explain: only they are charged to the network."""
+        gone = {*self._dead(), *self._changed_pods()} if flows else set()
+        innocent = [
+            flow for flow in flows if flow.source in gone or flow.destination in gone or (gone and flow.destination not in self.world.pods)
+        ]
+        return tuple(flow for flow in flows if flow not in innocent)
 
     def _flows_to_reopen(self) -> Iterator[Flow]:
         """Those that connected before the first change, and the sentinel's."""
@@ -220,7 +228,7 @@ class Case:
         now = self.runner.clock()
         found = [f"the agent in {name} no longer answers on its own {', '.join(ports)}" for name, ports in self._dead().items()]
         tampered = [Incident(now, what, voids=True) for what in self._changed_objects()]
-        return tampered + [Incident(now, what) for what in [*found, *self._changed_pods()]]
+        return tampered + [Incident(now, what) for what in [*found, *self._changed_pods().values()]]
 
     def _dead(self) -> dict[str, list[str]]:
         """Listeners that do not answer on their pod's loopback, and did not when asked again: a starved agent answers late."""
@@ -243,15 +251,18 @@ class Case:
             if now["metadata"]["uid"] != obj["metadata"]["uid"] or now["spec"] != obj["spec"]:
                 yield f"{obj['kind']} {obj['metadata']['name']} was changed by somebody while the case ran"
 
-    def _changed_pods(self) -> Iterator[str]:
+    def _changed_pods(self) -> dict[str, str]:
+        """The pods that are no longer those that were probed, and how."""
+        found = {}
         for pod in self.world.pods.values():
             try:
                 now = self.runner.api.get(path("Pod", pod.pod, pod.namespace))
             except NotFound:
-                yield f"pod {pod.name} was deleted by somebody while the case ran"
+                found[pod.name] = f"pod {pod.name} was deleted by somebody while the case ran"
                 continue
             if now["metadata"]["uid"] != pod.uid or now["status"].get("phase") != "Running":
-                yield f"pod {pod.name} is no longer the one that was probed ({now['status'].get('phase')})"
+                found[pod.name] = f"pod {pod.name} is no longer the one that was probed ({now['status'].get('phase')})"
+        return found
 
 
 def _closed(round_: Round, late: float) -> tuple[Flow, ...]:
