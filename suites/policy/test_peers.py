@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from netproof.cases import TCP, UDP, behaviour
 
 from .policies import allow, namespace, peer, pod, policy
@@ -42,7 +41,6 @@ def test_empty_pod_selector_means_all_of_own_namespace(apply, expect, protocol):
     """)
 
 
-@pytest.mark.smoke
 @behaviour("NPP-02a", protocol=[TCP, UDP], via=["pod-ip"])
 def test_namespace_selector_means_all_its_pods(apply, expect, protocol):
     """A namespaceSelector alone selects every pod of the namespaces it matches; the policy's own is not among them."""
