@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from netproof.cluster import cleanup, registry
+from netproof.cluster import registry
 from netproof.cluster.provider import provider_for
 from netproof.cluster.settings import Settings
+from netproof.cluster.teardown import remove_namespaces
 from netproof.kube.client import connect
 from netproof.kube.objects import path_of
 from netproof.model.flow import TCP, Flow
@@ -169,7 +170,10 @@ def memory(kubeconfig: str, context: str, image: str) -> Figure:
 
 def pss(arguments: Sequence[str]) -> float:
     with tempfile.TemporaryDirectory() as folder:
-        environment = os.environ | {"NETPROOF_BENCH_PSS": str(Path(folder) / "pss"), "PYTHONPATH": str(HERE)}
+        environment = os.environ | {
+            "NETPROOF_BENCH_PSS": str(Path(folder) / "pss"),
+            "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1] / "plugins")]),
+        }
         report = f"--netproof-report={folder}/report"
         command = [sys.executable, "-m", "pytest", "-q", "-p", "weigh", report, *arguments]
         done = subprocess.run(command, env=environment, cwd=HERE.parents[1], capture_output=True, text=True, check=False)
@@ -197,7 +201,7 @@ def cluster() -> Iterator[tuple[Runner, str, str]]:
         finally:
             if state:
                 api = connect(Path(state.kubeconfig) if state.kubeconfig else None, state.context)
-                cleanup.remove_namespaces(api, run, 60, tell)
+                remove_namespaces(api, run, 60, tell)
                 provider_for(settings).down(state, tell)
             registry.forget(run)
 

@@ -38,7 +38,7 @@ def run(words: Sequence[str]) -> int:
     own = [word for word in words if not word.startswith("-") and Path(word.partition("::")[0]).exists()]
     suites = files.suites()
     paths = [] if own else [str(suites), "--netproof-own-suites"]
-    configuration = ["-c", str(suites / "pytest.toml"), f"--rootdir={Path.cwd()}", "-p", "netproof.plugin"]
+    configuration = ["-c", str(suites / "run.toml"), f"--rootdir={Path.cwd()}", "-p", "netproof.plugin"]
     return int(pytest.main([*configuration, *words, *paths]))
 
 
