@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from netproof.kube.client import ApiError, NotFound
+from netproof.kube.client import NotFound
 from netproof.kube.objects import path, path_of
 from netproof.model.flow import Flow
 from netproof.model.history import Decision, Expectation, History, Incident, Judgement, Limits
@@ -21,7 +21,7 @@ from netproof.world.pods import Pod
 from netproof.world.runner import Runner
 from netproof.world.stamp import sides, stamp
 from netproof.world.step import Script, perform
-from netproof.world.verdicts import Inconclusive, Misused, Slow, raise_for
+from netproof.world.verdicts import Misused, Slow, raise_for
 from netproof.world.world import World
 
 Object = dict[str, Any]
@@ -273,8 +273,3 @@ def _closed(round_: Round, late: float) -> tuple[Flow, ...]:
 
 def _connected(rounds: Sequence[Round]) -> set[Flow]:
     return {p.flow for r in rounds for p in r.probes if any(a.outcome is Outcome.CONNECTED for a in p.attempts)}
-
-
-def refused_by_api(error: ApiError) -> Inconclusive:
-    """What a case says when the API server refuses one of its objects."""
-    return Inconclusive(f"the API server refused an object of this case: {error}")

@@ -51,11 +51,6 @@ def lower(world: World) -> None:
     world.runner.api.delete(path("NetworkPolicy", "netproof-sentinel", world.namespaces[LETTER]))
 
 
-def flows(world: World) -> list[tuple[str, str]]:
-    """The pairs that the sentinel denies."""
-    return list(_PAIRS)
-
-
 def _connected(probe: Probe) -> bool:
     return any(attempt.outcome is Outcome.CONNECTED for attempt in probe.attempts)
 

@@ -12,12 +12,11 @@ from netproof.model.outcome import Outcome, Phase, Round
 from netproof.probe.fleet import REFUSAL, ROUND, Plan
 from netproof.verdict.control import uncontrolled
 from netproof.verdict.course import Course, read
-from netproof.verdict.settle import Step, next_step
+from netproof.verdict.settle import CONTROL_ROUNDS, Step, next_step
 from netproof.world.pace import ROUND_EVERY, hold
 from netproof.world.runner import Runner
 
 CONTROL_LIMIT = 10.0  # seconds: a NodePort that was just made needs a moment until it connects
-CONTROL_ROUNDS = 3  # at least, however slow they are
 CHANCES = 32  # one stale endpoint of three is missed by this many with a probability of 2 in a million
 REFUSED_EVERY = 1.5  # seconds between two attempts on a flow that is to be refused
 _NO_LIMITS = Limits()
