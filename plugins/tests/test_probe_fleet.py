@@ -28,6 +28,7 @@ from test_probe_net import AGENT, RUN, TOKEN, Net, all_ports, eventually, needs_
 pytestmark = needs_namespaces
 
 QUICK = Plan(timeout=0.3)  # where something is denied, and how long that takes is not what is tested
+CLOCKS = 0.1  # seconds by which a time of an agent may be off on our clock: half a ping's way, on a busy machine
 Serve = Callable[[socket.socket], None]
 
 
@@ -96,12 +97,12 @@ def test_an_open_network_connects(net: Net, fleet: Fleet) -> None:
     flows = [flow for source in "abc" for destination in "abc" for flow in all_ports(net, source, destination)]
     round_ = fleet.round(flows, Phase.CONTROL)
     assert [probe.flow for probe in round_.probes] == flows
-    assert round_.ended - round_.began < 0.6
+    assert round_.ended - round_.began < 0.95  # a time-out was not waited for
     for probe in round_.probes:
         attempt = probe.attempts[-1]
         assert (attempt.outcome, attempt.responder, attempt.received) == (Outcome.CONNECTED, probe.flow.destination, True), probe
         assert attempt.source == net.address(probe.flow.source, probe.flow.family) or probe.flow.source == probe.flow.destination
-        assert round_.began <= attempt.began <= attempt.began + attempt.took <= round_.ended
+        assert round_.began - CLOCKS <= attempt.began <= attempt.began + attempt.took <= round_.ended + CLOCKS
 
 
 def test_every_kind_of_failure_has_its_outcome(net: Net, fleet: Fleet) -> None:
@@ -127,13 +128,15 @@ def test_every_kind_of_failure_has_its_outcome(net: Net, fleet: Fleet) -> None:
         net.rule("b", "c", "ipproto", "udp", "dport", "8081", how="prohibit"),
     ):
         round_ = fleet.round(list(expected), Phase.CANDIDATE)
-    assert outcomes(round_) == {flow: {outcome} for flow, outcome in expected.items()}
-    assert 0.95 < round_.ended - round_.began < 1.5
+    found = outcomes(round_)
+    for flow, outcome in expected.items():  # a router limits its own errors: of three attempts one may go without
+        assert found[flow] - ({Outcome.TIMED_OUT} if outcome is Outcome.UNREACHABLE else set()) == {outcome}, flow
+    assert 0.95 < round_.ended - round_.began < 2.5
     dropped = round_.probes[0].attempts
     assert len(dropped) == 3
     assert not any(attempt.received for attempt in dropped)
-    assert all(0.9 <= attempt.took < 1.2 for attempt in dropped)
-    assert all(attempt.began - round_.began > offset for attempt, offset in zip(dropped, (0.0, 0.05, 0.1), strict=True))
+    assert all(0.9 <= attempt.took < 2 for attempt in dropped)
+    assert all(attempt.began - round_.began > offset - CLOCKS for attempt, offset in zip(dropped, (0.0, 0.05, 0.1), strict=True))
 
 
 def test_who_accepts_without_our_answer_is_silent(net: Net, fleet: Fleet) -> None:
@@ -235,7 +238,7 @@ def test_late_answers_are_measured(net: Net, fleet: Fleet) -> None:
     with Stub(net, "b", UDP(9011), slow):
         attempt = seen(fleet, net.flow("a", "b", UDP(9011))).attempts[-1]
         time.sleep(0.15)
-    assert (attempt.outcome, 0.6 <= attempt.took < 0.7) == (Outcome.CONNECTED, True), attempt
+    assert (attempt.outcome, 0.6 <= attempt.took < 0.95) == (Outcome.CONNECTED, True), attempt
 
     found: list[Probe] = []
     with net.rule("a", "b", "ipproto", "tcp", "dport", "8080"):
@@ -243,7 +246,7 @@ def test_late_answers_are_measured(net: Net, fleet: Fleet) -> None:
         thread.start()
         time.sleep(0.1)
     thread.join()
-    assert (found[0].attempts[0].outcome, 0.95 < found[0].attempts[0].took < 1.3) == (Outcome.CONNECTED, True), found
+    assert (found[0].attempts[0].outcome, 0.95 < found[0].attempts[0].took < 2.5) == (Outcome.CONNECTED, True), found
 
 
 def test_a_slow_accept_is_no_late_connection(net: Net, fleet: Fleet) -> None:
@@ -252,14 +255,14 @@ def test_a_slow_accept_is_no_late_connection(net: Net, fleet: Fleet) -> None:
     def slow(listener: socket.socket) -> None:
         sock = listener.accept()[0]
         line = sock.recv(200)
-        time.sleep(0.3)
+        time.sleep(0.6)
         sock.sendall(answer(line))
         sock.recv(1)
 
     with Stub(net, "b", TCP(9012), slow):
         attempt = seen(fleet, net.flow("a", "b", TCP(9012)), Plan((0.0,))).attempts[0]
-    assert (attempt.outcome, attempt.took < 0.1) == (Outcome.CONNECTED, True)
-    assert "answered 0.3" in attempt.detail
+    assert (attempt.outcome, attempt.took < 0.5) == (Outcome.CONNECTED, True)
+    assert "answered 0.6" in attempt.detail
 
 
 def test_flows_can_be_spaced(net: Net, fleet: Fleet) -> None:
@@ -268,7 +271,7 @@ def test_flows_can_be_spaced(net: Net, fleet: Fleet) -> None:
     round_ = fleet.round(flows, Phase.CANDIDATE, plan=Plan((0.0,), 3.0, spacing=0.1))
     began = [probe.attempts[0].began - round_.began for probe in round_.probes]
     assert outcomes(round_) == {flow: {Outcome.REFUSED} for flow in flows}
-    assert all(planned < at < planned + 1 for at, planned in zip(began, (0.0, 0.1, 0.2), strict=True))
+    assert all(planned - CLOCKS < at < planned + 1 for at, planned in zip(began, (0.0, 0.1, 0.2), strict=True))
 
 
 def test_source_ports_count_up_per_destination(net: Net, fleet: Fleet) -> None:
@@ -345,7 +348,7 @@ def test_an_answer_that_lies_there_is_no_timeout(net: Net, fleet: Fleet) -> None
 
     with Stub(net, "b", TCP(9013), late):
         attempt = seen(fleet, net.flow("a", "b", TCP(9013)), Plan((0.0,))).attempts[0]
-    assert (attempt.outcome, attempt.took < 0.3) == (Outcome.CONNECTED, True), attempt
+    assert (attempt.outcome, attempt.took < 0.6) == (Outcome.CONNECTED, True), attempt
 
 
 # --- DNS ---------------------------------------------------------------------------------------------------------------------
@@ -478,7 +481,7 @@ def test_a_burst_tells_every_attempt(net: Net, fleet: Fleet) -> None:
     assert {attempt.outcome for attempt in attempts[open_]} == {Outcome.CONNECTED}
     assert {(attempt.outcome, attempt.received) for attempt in attempts[denied]} == {(Outcome.TIMED_OUT, False)}
     assert len({id(attempt) for attempt in attempts[denied]}) < 5
-    assert 1.0 < round_.ended - round_.began < 2.0  # 0.25 s of attempts, and the last one's time-out
+    assert 1.0 < round_.ended - round_.began < 3.0  # 0.25 s of attempts, and the last one's time-out
 
 
 def test_a_burst_finds_a_leak(net: Net, fleet: Fleet) -> None:
@@ -589,7 +592,7 @@ def test_two_runners_share_an_agent(net: Net, fleet: Fleet) -> None:
 def test_an_agent_that_is_gone_is_an_incident(net: Net, fleet: Fleet) -> None:
     """Its flows are broken, others are judged, nothing is raised; then it is known to be gone and costs no more patience."""
     net.agent("d")
-    short = Fleet(TOKEN, RUN, patience=0.5)
+    short = Fleet(TOKEN, RUN, patience=2)
     short.add_many({"a": net.dial("a"), "d": net.dial("d")}, limit=5)
     flows = [net.flow("d", "b"), net.flow("a", "b")]
     net.end("d")
@@ -598,7 +601,7 @@ def test_an_agent_that_is_gone_is_an_incident(net: Net, fleet: Fleet) -> None:
     assert incident.what.startswith("d is out of reach: ")
     began = time.monotonic()
     short.round(flows, Phase.CONTROL)
-    assert time.monotonic() - began < 0.3
+    assert time.monotonic() - began < 1.8
     with pytest.raises(AgentLost, match="d is out of reach"):
         short.resolver("d")
 
@@ -620,8 +623,8 @@ def test_missing_agents_are_all_named(net: Net) -> None:
     """Two of three are away: both are named after one limit's time, the third is there."""
     fleet, began = Fleet(TOKEN, RUN), time.monotonic()
     with pytest.raises(AgentUnreachable, match=r"2 of 3 agents are missing: the agent d .* refused; the agent e "):
-        fleet.add_many({"a": net.dial("a"), "d": net.dial("d"), "e": net.dial("d")}, limit=0.4)
-    assert time.monotonic() - began < 1.2
+        fleet.add_many({"a": net.dial("a"), "d": net.dial("d"), "e": net.dial("d")}, limit=1)
+    assert time.monotonic() - began < 1.9  # not one after the other
     assert list(fleet.identities) == ["a"]
     fleet.close()
 

@@ -66,8 +66,11 @@ class Net:
         except BaseException:
             self.__exit__()
             raise
-        settings = ["net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1", "net.ipv4.icmp_ratelimit=0", "net.ipv6.icmp.ratelimit=0"]
-        subprocess.run(["ip", "netns", "exec", self.space("hub"), "sysctl", "-qw", *settings], check=True)
+        # Refusals must be seen whatever went before them: the kernel limits ICMP errors by default.
+        unlimited = ["net.ipv4.icmp_ratelimit=0", "net.ipv6.icmp.ratelimit=0"]
+        for name in ("hub", *self.pods):
+            forwards = ["net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"] if name == "hub" else []
+            subprocess.run(["ip", "netns", "exec", self.space(name), "sysctl", "-qw", *forwards, *unlimited], check=True)
         return self
 
     def __exit__(self, *_exception: object) -> None:
