@@ -323,3 +323,17 @@ def test_what_helm_is_asked_for(path, tmp_path):
     chart = Source(kind="chart", location="x", release="net", namespace="kube-system", values=(tmp_path / "values.yaml",))
     rendered = source.render(chart, Path("net-1.tgz"))
     assert rendered == f"args: template net net-1.tgz --namespace kube-system --include-crds --values {tmp_path}/values.yaml\n"
+
+
+@pytest.mark.parametrize("key", ["node.kubernetes.io/not-ready", "node.cilium.io/agent-not-ready"])
+def test_a_ready_node_that_still_takes_no_pods_is_waited_for(key):
+    node = {
+        "metadata": {"name": "worker"},
+        "spec": {"taints": [{"key": key, "effect": "NoSchedule"}]},
+        "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+    }
+    cluster = Cluster(node, ready=3)
+    with pytest.raises(Problem, match="not Ready: worker"):
+        readiness.wait_ready(cluster, [AGENT], what="nodes", progress=QUIET, nodes=True, limit=0.1)  # type: ignore[arg-type]
+    node["spec"] = {"taints": [{"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}]}
+    readiness.wait_ready(cluster, [AGENT], what="nodes", progress=QUIET, nodes=True, limit=1)  # type: ignore[arg-type]

@@ -18,10 +18,11 @@ LIMIT = 300.0
 _HOPELESS = ("not found", "denied", "unauthorized", "InvalidImageName", "ErrImageNeverPull", "couldn't parse image", "no such host")
 _PATIENCE = 30.0  # a pull that fails for a reason that may pass is given this long
 _SHOWN = 3
+_PASSING_TAINTS = {f"node.kubernetes.io/{name}" for name in ("not-ready", "unreachable", "network-unavailable")}
 
 
 def wait_ready(api: Api, wanted: Sequence[Reference], *, what: str, progress: Progress, nodes: bool = False, limit: float = LIMIT) -> None:
-    """Wait until every DaemonSet and Deployment is complete and, with `nodes`, every node is Ready.
+    """Wait until every DaemonSet and Deployment is complete and, with `nodes`, every node is Ready and takes the pods that it will take.
 
     Raises Problem: an image that no node can pull ends the wait early, a deadline says what is missing.
     """
@@ -75,8 +76,18 @@ def _missing(api: Api, reference: Reference) -> str:
 
 
 def _unready(nodes: Iterable[Mapping[str, Any]]) -> list[str]:
-    late = sorted(node["metadata"]["name"] for node in nodes if not ready(node))
+    late = sorted(node["metadata"]["name"] for node in nodes if not ready(node) or _still_tainted(node))
     return [f"not Ready: {', '.join(late)}"] if late else []
+
+
+def _still_tainted(node: Mapping[str, Any]) -> bool:
+    """Ready comes first; the taint that keeps pods away until then is taken off a moment later.
+
+    https://kubernetes.io/docs/concepts/scheduling-eviction/taint-and-toleration/#taint-based-evictions names those of Kubernetes; a CNI
+    may have its own, called not-ready too.
+    """
+    keys = [taint["key"] for taint in (node.get("spec") or {}).get("taints") or ()]
+    return any(key.endswith("not-ready") or key in _PASSING_TAINTS for key in keys)
 
 
 def _require_pullable(pods: Iterable[Mapping[str, Any]], failing: dict[str, float]) -> None:
