@@ -108,12 +108,13 @@ def _dialler(api: Api) -> Callable[[str, str], Dial]:
     ]
 
     def dial(namespace: str, pod: str) -> Channel:
+        way = ways[0]
         try:
-            return ways[0](namespace, pod)
+            return way(namespace, pod)
         except Forbidden:
-            if len(ways) == 1:
+            if way is ways[-1]:
                 raise
-            del ways[0]
+            ways[:] = ways[-1:]  # many agents are dialled at once, and each may be the first to learn it
             return ways[0](namespace, pod)
 
     return lambda namespace, pod: lambda: dial(namespace, pod)
