@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -57,7 +58,16 @@ class Kind:
     def start(self, folder: Path, *words: str, **said: Any) -> subprocess.Popen[str]:
         command = self.arguments(folder, *words, **said)
         environment = os.environ | {"XDG_STATE_HOME": str(folder.parent / "state")}
-        return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+        # A shell starts what runs in its background with SIGINT ignored, and children inherit that.
+        return subprocess.Popen(
+            command,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
 
     def run(self, folder: Path, *words: str, limit: float = 300, **said: Any) -> Ended:
         return ended(self.start(folder, *words, **said), folder, limit=limit)

@@ -140,7 +140,7 @@ def test_listener_killed_while_a_deny_case_runs(kind: Kind, api: Api, tmp_path: 
         case = Case(world.runner, world, "NPI-02a/test", world.runner.limits)
         deny = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "deny", "namespace": "x"}}
         case.apply(deny | {"spec": {"podSelector": {}, "policyTypes": ["Ingress"]}})
-        killer = threading.Timer(4.0, lambda: world.runner.fleet.unlisten("x/a", TCP(8080)))
+        killer = threading.Timer(1.5, lambda: world.runner.fleet.unlisten("x/a", TCP(8080)))
         killer.start()
         with pytest.raises(Inconclusive, match="x/a no longer answers on its own TCP/8080"):
             case.settle({flow: Expectation(Decision.DENY) for flow in flows})

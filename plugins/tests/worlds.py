@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from netproof.cluster.teardown import remove_namespaces
 from netproof.kube.client import Api
 from netproof.kube.objects import path
 from netproof.kube.stream import forward
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def a_world(kind: Kind, api: Api) -> Iterator[worlds.World]:
-    """A world of its own, given up afterwards."""
+    """A world of its own, gone afterwards."""
     token, run = secrets.token_hex(16), f"w{secrets.token_hex(2)}"
     nodes = api.list(path("Node"))
     runner = Runner(
@@ -45,3 +46,4 @@ def a_world(kind: Kind, api: Api) -> Iterator[worlds.World]:
     finally:
         world.discard()
         runner.fleet.close()
+        assert remove_namespaces(api, run, 120, lambda *_: None) == []
