@@ -1,0 +1,684 @@
+"""The lab's API as its clients see it: Netproof's own, and kubectl."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import shutil
+import subprocess
+import time
+import tomllib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from labserver import ECHO, TOKEN, LabServer
+from netproof.kube import stream
+from netproof.kube.client import Api, ApiError, Conflict, Forbidden, Invalid, NotFound, connect
+from netproof.kube.objects import path
+from netproof.kube.rights import Right, missing
+from netproof.kube.stream import Channel, ChannelClosed
+from netproof.lab.seams import Object
+from netproof.lab.store import HISTORY, Expired, Missing, Store
+from netproof.lab.tls import certificates, kubeconfig
+from netproof.problem import Problem
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[LabServer]:
+    with LabServer(certificates()).serve() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def connected(server: LabServer, tmp_path_factory: pytest.TempPathFactory) -> Api:
+    return connect(server.kubeconfig(tmp_path_factory.mktemp("lab")), None)
+
+
+@pytest.fixture
+def lab(server: LabServer) -> LabServer:
+    """The server with two empty namespaces, default and x."""
+    server.do(server.reset)
+    return server
+
+
+@pytest.fixture
+def api(lab: LabServer, connected: Api) -> Api:
+    return connected
+
+
+def pod(name: str = "web", **spec: Any) -> Object:
+    labels = {"app": name, "tier": "front"}
+    containers = [{"name": "agent", "image": "python:3", "command": ["sleep"], "ports": [{"containerPort": 80, "name": "http"}]}]
+    return _object("v1", "Pod", name, {"containers": containers} | spec, labels=labels)
+
+
+def service(name: str = "web", **spec: Any) -> Object:
+    return _object("v1", "Service", name, {"selector": {"app": "web"}, "ports": [{"port": 80}]} | spec)
+
+
+def policy(**spec: Any) -> Object:
+    return _object("networking.k8s.io/v1", "NetworkPolicy", "deny", {"podSelector": {}} | spec)
+
+
+def _object(version: str, kind: str, name: str, spec: Object, **metadata: Any) -> Object:
+    return {"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": "x"} | metadata, "spec": spec}
+
+
+def names(objects: Sequence[Object]) -> list[str]:
+    return [obj["metadata"]["name"] for obj in objects]
+
+
+# who may ask, and what is there
+
+
+def test_connect_and_rights(lab: LabServer, api: Api) -> None:
+    assert (api.context, api.server) == ("lab", lab.url)
+    assert api.version()["gitVersion"].startswith("v1.37")
+    assert missing(api, [Right("create", "pods"), Right("delete", "nodes")]) == []
+
+
+def test_a_wrong_token_is_refused(lab: LabServer, tmp_path: Path) -> None:
+    code, status = lab.ask("GET", "/api/v1/pods", token="wrong")
+    assert (code, status["reason"]) == (401, "Unauthorized")
+    assert lab.ask("GET", "/version", token="")[0] == 200
+
+
+def test_another_authority_is_refused(lab: LabServer, tmp_path: Path) -> None:
+    file = tmp_path / "kubeconfig"
+    file.write_text(kubeconfig(lab.url, certificates().authority, TOKEN))
+    with pytest.raises(Problem, match="certificate is not accepted"):
+        connect(file, None)
+
+
+@pytest.mark.parametrize(
+    ("method", "where", "code"),
+    [
+        ("GET", "/api/v1/nonsense", 404),
+        ("GET", "/api/v1/namespaces/x/pods/none", 404),
+        ("GET", "/api/v1/pods/web", 404),
+        ("GET", "/api/v1/pods?labelSelector=a+b", 400),
+        ("GET", "/api/v1/pods?fieldSelector=spec.nonsense=1", 400),
+        ("POST", "/api/v1/nodes", 405),
+        ("DELETE", "/apis/apps/v1/namespaces/x/deployments/web", 405),
+    ],
+)
+def test_what_is_not_there(lab: LabServer, method: str, where: str, code: int) -> None:
+    answered, status = lab.ask(method, where, {} if method == "POST" else None)
+    assert (answered, status["kind"], status["code"]) == (code, "Status", code)
+
+
+# lists
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ("app=web", ["web"]),
+        ("app==web,tier", ["web"]),
+        ("app!=web", ["db", "new"]),
+        ("app in (web, db)", ["db", "web"]),
+        ("app notin (web)", ["db", "new"]),
+        ("!old", ["db", "new", "web"]),
+        ("netproof.dev/run", []),
+    ],
+)
+def test_label_selectors(api: Api, labels: str, expected: list[str]) -> None:
+    for name in ("web", "db", "new"):
+        api.create(pod(name))
+    assert names(api.list(path("Pod", namespace="x"), labels=labels)) == expected
+
+
+def test_field_selectors_and_all_namespaces(lab: LabServer, api: Api) -> None:
+    for name in ("a", "b"):
+        api.create(pod(name))
+    lab.run_pod("a", "x")
+    found = api.list(path("Pod"), fields="spec.nodeName=lab-1,status.phase!=Failed")
+    assert names(found) == ["a"]
+    assert (found[0]["apiVersion"], found[0]["kind"]) == ("v1", "Pod")
+
+
+# defaults
+
+
+def test_namespaces_and_pods_are_completed(api: Api) -> None:
+    made = api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "y", "labels": {"ns": "y"}}})
+    assert made["metadata"]["labels"] == {"ns": "y", "kubernetes.io/metadata.name": "y"}
+    assert made["status"] == {"phase": "Active"}
+    spec = (made := api.create(pod()))["spec"]
+    assert (spec["restartPolicy"], spec["dnsPolicy"], spec["terminationGracePeriodSeconds"]) == ("Always", "ClusterFirst", 30)
+    assert spec["containers"][0]["ports"] == [{"containerPort": 80, "name": "http", "protocol": "TCP"}]
+    assert made["status"] == {"phase": "Pending"}
+    assert made["metadata"]["uid"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "types"),
+    [
+        ({}, ["Ingress"]),
+        ({"egress": []}, ["Ingress"]),
+        ({"egress": [{}]}, ["Ingress", "Egress"]),
+        ({"policyTypes": ["Egress"]}, ["Egress"]),
+    ],
+)
+def test_policy_types_are_implied(api: Api, spec: Object, types: list[str]) -> None:
+    assert api.create(policy(**spec))["spec"]["policyTypes"] == types
+
+
+def test_policy_ports_are_tcp(api: Api) -> None:
+    made = api.create(policy(ingress=[{"ports": [{"port": 80}, {"protocol": "UDP"}]}]))
+    assert made["spec"]["ingress"][0]["ports"] == [{"port": 80, "protocol": "TCP"}, {"protocol": "UDP"}]
+
+
+def test_services_are_completed(api: Api) -> None:
+    spec = api.create(service(sessionAffinity="ClientIP"))["spec"]
+    assert spec["ports"] == [{"port": 80, "protocol": "TCP", "targetPort": 80}]
+    assert spec["sessionAffinityConfig"] == {"clientIP": {"timeoutSeconds": 10800}}
+    assert spec["clusterIPs"] == [spec["clusterIP"]]
+    assert spec["clusterIP"].startswith("10.96.")
+    assert (spec["ipFamilies"], spec["ipFamilyPolicy"], spec["internalTrafficPolicy"]) == (["IPv4"], "SingleStack", "Cluster")
+    assert "externalTrafficPolicy" not in spec
+
+
+def test_families(api: Api) -> None:
+    both = api.create(service("both", ipFamilyPolicy="PreferDualStack"))["spec"]
+    assert both["ipFamilies"] == ["IPv4", "IPv6"]
+    assert both["clusterIPs"][1].startswith("fd00:96::")
+    assert api.create(service("six", ipFamilies=["IPv6"]))["spec"]["clusterIP"].startswith("fd00:96::")
+    assert api.create(service("none", clusterIP="None"))["spec"]["clusterIPs"] == ["None"]
+    name = api.create(service("name", type="ExternalName", externalName="a.example", ports=[]))["spec"]
+    assert "clusterIP" not in name
+
+
+def test_node_ports(api: Api) -> None:
+    ports = [{"name": "a", "port": 53}, {"name": "b", "port": 53, "protocol": "UDP"}, {"name": "c", "port": 54}]
+    given = [port["nodePort"] for port in api.create(service(type="NodePort", ports=ports))["spec"]["ports"]]
+    assert given[0] == given[1] != given[2]
+    assert all(30000 <= port <= 32767 for port in given)
+    again = service("again", type="NodePort", ports=[{"port": 80, "nodePort": given[0]}])
+    with pytest.raises(Invalid, match="provided port is already allocated"):
+        api.create(again)
+    api.delete(path("Service", "web", "x"))
+    assert api.create(again)["spec"]["ports"][0]["nodePort"] == given[0]
+
+
+def test_load_balancers(api: Api) -> None:
+    spec = api.create(service(type="LoadBalancer", externalTrafficPolicy="Local"))["spec"]
+    assert spec["healthCheckNodePort"] != spec["ports"][0]["nodePort"]
+    bare = api.create(service("bare", type="LoadBalancer", allocateLoadBalancerNodePorts=False))["spec"]
+    assert "nodePort" not in bare["ports"][0]
+    assert bare["externalTrafficPolicy"] == "Cluster"
+    cluster = api.patch(path("Service", "web", "x"), {"spec": {"externalTrafficPolicy": "Cluster"}})["spec"]
+    assert "healthCheckNodePort" not in cluster
+
+
+def test_a_service_keeps_what_it_was_given(api: Api) -> None:
+    was = api.create(service(type="NodePort"))["spec"]
+    now = api.apply(service(type="NodePort", selector={"app": "db"}))["spec"]
+    assert (now["clusterIP"], now["ports"], now["selector"]) == (was["clusterIP"], was["ports"], {"app": "db"})
+    inner = api.patch(path("Service", "web", "x"), {"spec": {"type": "ClusterIP"}})["spec"]
+    assert "nodePort" not in inner["ports"][0]
+    assert "externalTrafficPolicy" not in inner
+
+
+# what is refused
+
+SELECTOR = {"matchExpressions": [{"key": "a", "operator": "In"}]}
+BLOCKS = "spec.ingress[0].from[0].ipBlock"
+
+
+def block(cidr: str, *excepts: str) -> Object:
+    return {"ingress": [{"from": [{"ipBlock": {"cidr": cidr, "except": list(excepts)}}]}]}
+
+
+def port(**port: object) -> Object:
+    return {"egress": [{"ports": [port]}]}
+
+
+@pytest.mark.parametrize(
+    ("spec", "at", "said"),
+    [
+        (port(port=0), "spec.egress[0].ports[0].port", "Invalid value: 0: must be between 1 and 65535, inclusive"),
+        (port(port="no_name"), "spec.egress[0].ports[0].port", 'Invalid value: "no_name": must contain only alpha-numeric'),
+        (port(port=80, endPort=79), "spec.egress[0].ports[0].endPort", "must be greater than or equal to `port`"),
+        (port(port="http", endPort=80), "spec.egress[0].ports[0].endPort", "may not be specified when `port` is non-numeric"),
+        (port(endPort=80), "spec.egress[0].ports[0].endPort", "may not be specified when `port` is not specified"),
+        (port(protocol="ICMP"), "spec.egress[0].ports[0].protocol", 'Unsupported value: "ICMP": supported values: "TCP", "UDP", "SCTP"'),
+        (block("10.0.0.0"), f"{BLOCKS}.cidr", "must be a valid CIDR value"),
+        (block("10.0.0.0/33"), f"{BLOCKS}.cidr", "must be a valid CIDR value"),
+        (block("10.0.0.0/255.0.0.0"), f"{BLOCKS}.cidr", "must be a valid CIDR value"),
+        (block("10.0.0.1/24"), f"{BLOCKS}.cidr", "must not have bits set beyond the prefix length"),
+        (block(""), f"{BLOCKS}.cidr", "Required value"),
+        (block("10.0.0.0/24", "10.0.0.0/24"), f"{BLOCKS}.except[0]", "must be a strict subset of `cidr`"),
+        (block("10.0.0.0/24", "fd00::/64"), f"{BLOCKS}.except[0]", "must be a strict subset of `cidr`"),
+        ({"ingress": [{"from": [{}]}]}, "spec.ingress[0].from[0]", "Required value: must specify a peer"),
+        (
+            {"ingress": [{"from": [{"ipBlock": {"cidr": "10.0.0.0/8"}, "podSelector": {}}]}]},
+            "spec.ingress[0].from[0]",
+            "Forbidden: may not specify both ipBlock and another peer",
+        ),
+        ({"podSelector": SELECTOR}, "spec.podSelector.matchExpressions[0].values", "Required value: must be specified when `operator` is"),
+        ({"podSelector": {"matchLabels": {"a": "b c"}}}, "spec.podSelector.matchLabels", "a valid label must be an empty string or"),
+        ({"podSelector": {"matchLabels": {"-": ""}}}, "spec.podSelector.matchLabels", "name part must consist of"),
+        ({"policyTypes": ["Both"]}, "spec.policyTypes[0]", 'supported values: "Ingress", "Egress"'),
+        ({"policyTypes": ["Ingress"] * 3}, "spec.policyTypes", "may not specify more than two policyTypes"),
+    ],
+)
+def test_invalid_policies(lab: LabServer, spec: Object, at: str, said: str) -> None:
+    code, status = lab.ask("POST", "/apis/networking.k8s.io/v1/namespaces/x/networkpolicies", policy(**spec))
+    assert (code, status["reason"], status["details"]["group"]) == (422, "Invalid", "networking.k8s.io")
+    causes = status["details"]["causes"]
+    assert [cause["field"] for cause in causes] == [at]
+    assert said in causes[0]["message"]
+    assert status["message"] == f'NetworkPolicy.networking.k8s.io "deny" is invalid: {at}: {causes[0]["message"]}'
+
+
+TWICE = [{"name": "a", "port": 80}, {"name": "b", "port": 80}]
+
+
+@pytest.mark.parametrize(
+    ("spec", "at", "said"),
+    [
+        ({"ports": []}, "spec.ports", "Required value"),
+        ({"ports": [{"port": 80}, {"port": 81}]}, "spec.ports[0].name", "Required value"),
+        ({"ports": TWICE}, "spec.ports[1]", 'Duplicate value: {"port":80,"protocol":"TCP"}'),
+        ({"ports": [{"port": 80, "nodePort": 30000}]}, "spec.ports[0].nodePort", "may not be used when `type` is 'ClusterIP'"),
+        (
+            {"type": "NodePort", "ports": [{"port": 80, "nodePort": 80}]},
+            "spec.ports[0].nodePort",
+            "The range of valid ports is 30000-32767",
+        ),
+        ({"type": "Other"}, "spec.type", "Unsupported value"),
+        ({"externalTrafficPolicy": "Local"}, "spec.externalTrafficPolicy", "may only be set for externally-accessible services"),
+        ({"clusterIP": "None", "type": "NodePort"}, "spec.clusterIPs[0]", "may not be set to 'None' for NodePort services"),
+        ({"clusterIP": "10.0.0.1"}, "spec.clusterIPs", "failed to allocate IP 10.0.0.1"),
+        ({"loadBalancerSourceRanges": ["10.0.0.0/8"]}, "spec.LoadBalancerSourceRanges", "may only be used when `type` is 'LoadBalancer'"),
+        ({"ipFamilies": ["IPv4", "IPv6"]}, "spec.ipFamilyPolicy", "must be RequireDualStack or PreferDualStack"),
+    ],
+)
+def test_invalid_services(lab: LabServer, spec: Object, at: str, said: str) -> None:
+    code, status = lab.ask("POST", "/api/v1/namespaces/x/services", service(**spec))
+    causes = status["details"]["causes"]
+    assert (code, causes[0]["field"]) == (422, at)
+    assert said in causes[0]["message"]
+
+
+def test_a_cluster_ip_is_immutable(api: Api) -> None:
+    api.create(service())
+    with pytest.raises(Invalid, match="may not change once set"):
+        api.patch(path("Service", "web", "x"), {"spec": {"clusterIP": "10.96.1.1"}})
+
+
+def test_all_that_is_wrong_is_said(lab: LabServer) -> None:
+    wrong = pod("Bad_Name", containers=[{"name": "c"}], restartPolicy="Sometimes")
+    code, status = lab.ask("POST", "/api/v1/namespaces/x/pods", wrong)
+    assert code == 422
+    fields = [cause["field"] for cause in status["details"]["causes"]]
+    assert fields == ["metadata.name", "spec.restartPolicy", "spec.containers[0].image"]
+    assert status["message"].startswith('Pod "Bad_Name" is invalid: [metadata.name: Invalid value: "Bad_Name": a lowercase RFC 1123')
+
+
+def test_a_pods_spec_is_immutable_but_for_images(api: Api) -> None:
+    api.create(pod())
+    with pytest.raises(Invalid, match="spec: Forbidden: pod updates may not change fields other than"):
+        api.patch(path("Pod", "web", "x"), {"spec": {"nodeName": "lab-2"}})
+    image = {"spec": {"containers": [{"name": "agent", "image": "python:4"}]}}
+    changed = api.patch(path("Pod", "web", "x"), image, kind="strategic")["spec"]["containers"][0]
+    assert (changed["image"], changed["command"]) == ("python:4", ["sleep"])
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "code"),
+    [
+        (b"{", "application/json", 400),
+        ({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "a"}, "spec": "text"}, "application/json", 400),
+        (service(), "application/json", 400),
+        (pod() | {"metadata": {"name": "web", "namespace": "y"}}, "application/json", 400),
+        (b"k8s\0", "application/vnd.kubernetes.protobuf", 415),
+        ({"metadata": {}}, "application/json", 422),
+    ],
+)
+def test_unusable_bodies(lab: LabServer, body: object, kind: str, code: int) -> None:
+    assert lab.ask("POST", "/api/v1/namespaces/x/pods", body, kind=kind)[0] == code
+
+
+def test_names_are_taken(api: Api) -> None:
+    api.create(pod())
+    with pytest.raises(Conflict) as caught:
+        api.create(pod())
+    assert (caught.value.reason, caught.value.message) == ("AlreadyExists", 'pods "web" already exists')
+
+
+def test_namespaces_must_be_there_and_stay(lab: LabServer, api: Api) -> None:
+    with pytest.raises(NotFound, match='namespaces "none" not found'):
+        api.create(pod() | {"metadata": {"name": "web", "namespace": "none"}})
+    api.delete(path("Namespace", "x"))
+    assert api.get(path("Namespace", "x"))["status"]["phase"] == "Terminating"
+    with pytest.raises(Forbidden, match="because it is being terminated"):
+        api.create(pod())
+    status = lab.ask("POST", "/api/v1/namespaces/x/pods", pod())[1]
+    assert status["details"]["causes"][0]["reason"] == "NamespaceTerminating"
+    assert api.delete(path("Namespace", "x"))  # the second time a conflict, which the client knows
+    with pytest.raises(Forbidden):
+        api.delete(path("Namespace", "default"))
+
+
+# changes
+
+
+def test_a_dry_run_changes_nothing(api: Api) -> None:
+    assert api.create(pod(), dry_run=True)["metadata"]["uid"]
+    with pytest.raises(NotFound):
+        api.get(path("Pod", "web", "x"))
+
+
+def test_merge_patch(api: Api) -> None:
+    was = api.create(pod())
+    now = api.patch(path("Pod", "web", "x"), {"metadata": {"labels": {"app": None, "new": "yes"}}})
+    assert now["metadata"]["labels"] == {"tier": "front", "new": "yes"}
+    assert (now["metadata"]["uid"], now["spec"]) == (was["metadata"]["uid"], was["spec"])
+    assert int(now["metadata"]["resourceVersion"]) > int(was["metadata"]["resourceVersion"])
+    assert api.patch(path("Pod", "web", "x"), {"metadata": {"labels": {"new": "yes"}}}) == now
+
+
+def test_json_patch(api: Api) -> None:
+    was = api.create(policy(ingress=[{}]))
+    operations = [
+        {"op": "test", "path": "/spec/podSelector", "value": {}},
+        {"op": "replace", "path": "/spec", "value": {"podSelector": {"matchLabels": {"a": "b"}}}},
+        {"op": "add", "path": "/metadata/labels", "value": {"x/y": "z"}},
+        {"op": "copy", "from": "/metadata/labels/x~1y", "path": "/metadata/labels/w"},
+        {"op": "add", "path": "/spec/policyTypes", "value": ["Ingress"]},
+        {"op": "add", "path": "/spec/policyTypes/-", "value": "Egress"},
+        {"op": "remove", "path": "/spec/policyTypes/0"},
+    ]
+    now = api.patch(path("NetworkPolicy", "deny", "x"), operations, kind="json")
+    assert now["spec"] == {"podSelector": {"matchLabels": {"a": "b"}}, "policyTypes": ["Egress"]}
+    assert now["metadata"]["labels"] == {"x/y": "z", "w": "z"}
+    assert now["metadata"]["generation"] == was["metadata"]["generation"] + 1
+    for operation in ({"op": "test", "path": "/spec", "value": 1}, {"op": "remove", "path": "/spec/none"}, {"op": "jump", "path": "/spec"}):
+        with pytest.raises(Invalid):
+            api.patch(path("NetworkPolicy", "deny", "x"), [operation], kind="json")
+
+
+def test_strategic_patch_knows_the_keys_of_lists(api: Api) -> None:
+    api.create(service(ports=[{"name": "a", "port": 80}, {"name": "b", "port": 81}]))
+    change = {"spec": {"ports": [{"port": 81, "targetPort": 8081}, {"port": 80, "$patch": "delete"}], "$setElementOrder/ports": []}}
+    ports = api.patch(path("Service", "web", "x"), change, kind="strategic")["spec"]["ports"]
+    assert ports == [{"name": "b", "port": 81, "protocol": "TCP", "targetPort": 8081}]
+
+
+def test_apply_takes_back_what_it_leaves_out(api: Api) -> None:
+    first = service(ports=[{"name": "a", "port": 80}, {"name": "b", "port": 81}])
+    first["metadata"]["labels"] = {"mine": "1", "other": "1"}
+    api.apply(first)
+    api.patch(path("Service", "web", "x"), {"metadata": {"labels": {"patched": "1"}}})
+    second = copy.deepcopy(first)
+    second["metadata"]["labels"] = {"mine": "2"}
+    second["spec"] = {"ports": [{"name": "b", "port": 81}], "selector": {"app": "db"}}
+    now = api.apply(second)
+    assert now["metadata"]["labels"] == {"mine": "2", "patched": "1"}
+    assert [port["name"] for port in now["spec"]["ports"]] == ["b"]
+    assert now["spec"]["selector"] == {"app": "db"}
+    assert now["spec"]["clusterIP"]
+    assert api.apply(second) == now
+
+
+def test_apply_leaves_what_another_manager_applied(lab: LabServer, api: Api) -> None:
+    obj = _object("v1", "ConfigMap", "map", {}) | {"data": {"a": "1", "b": "1"}}
+    api.apply(obj)
+    other = "/api/v1/namespaces/x/configmaps/map?fieldManager=other&force=true"
+    assert lab.ask("PATCH", other, obj | {"data": {"a": "1"}}, kind="application/apply-patch+yaml")[0] == 200
+    assert api.apply(obj | {"data": {}})["data"] == {"a": "1"}
+
+
+def test_stale_writes_are_refused(lab: LabServer, api: Api) -> None:
+    was = api.create(service())
+    api.patch(path("Service", "web", "x"), {"metadata": {"labels": {"new": "yes"}}})
+    code, status = lab.ask("PUT", path("Service", "web", "x"), was)
+    assert (code, status["reason"]) == (409, "Conflict")
+    assert "the object has been modified" in status["message"]
+    del was["metadata"]["resourceVersion"]
+    assert lab.ask("PUT", path("Service", "web", "x"), was)[0] == 200
+
+
+def test_status_is_a_part_of_its_own(lab: LabServer, api: Api) -> None:
+    api.create(service())
+    given = {"status": {"loadBalancer": {"ingress": [{"ip": "172.31.0.1"}]}}}
+    where, kind = path("Service", "web", "x"), "application/merge-patch+json"
+    assert api.patch(where, given)["status"] == {"loadBalancer": {}}
+    assert lab.ask("PATCH", f"{where}/status", given | {"spec": {"type": "NodePort"}}, kind=kind)[1]["spec"]["type"] == "ClusterIP"
+    assert api.get(where)["status"] == given["status"]
+
+
+# deletion
+
+
+def test_deletion_with_preconditions(api: Api) -> None:
+    made = api.create(service())
+    assert not api.delete(path("Service", "web", "x"), uid="another")
+    assert api.delete(path("Service", "web", "x"), uid=made["metadata"]["uid"])
+    assert not api.delete(path("Service", "web", "x"))
+
+
+def test_a_bound_pod_is_the_kubelets_to_remove(lab: LabServer, api: Api) -> None:
+    for name in ("web", "unbound"):
+        api.create(pod(name))
+    lab.run_pod("web", "x")
+    assert api.delete(path("Pod", "unbound", "x"))
+    assert names(api.list(path("Pod", namespace="x"))) == ["web"]
+    for grace, expected in ((None, 30), (40, 30), (1, 1)):
+        assert api.delete(path("Pod", "web", "x"), grace=grace)
+        metadata = api.get(path("Pod", "web", "x"))["metadata"]
+        assert metadata["deletionGracePeriodSeconds"] == expected
+        assert metadata["deletionTimestamp"]
+
+
+def test_finalizers_hold_an_object(api: Api) -> None:
+    obj = service()
+    obj["metadata"]["finalizers"] = ["example.com/hold"]
+    api.create(obj)
+    assert api.delete(path("Service", "web", "x"))
+    assert api.get(path("Service", "web", "x"))["metadata"]["deletionTimestamp"]
+    api.patch(path("Service", "web", "x"), {"metadata": {"finalizers": None}})
+    with pytest.raises(NotFound):
+        api.get(path("Service", "web", "x"))
+
+
+def test_collections_are_deleted_by_selector(lab: LabServer, api: Api) -> None:
+    for name in ("web", "db"):
+        api.create(pod(name))
+    assert lab.ask("DELETE", "/api/v1/namespaces/x/pods?labelSelector=app%3Dweb")[0] == 200
+    assert names(api.list(path("Pod", namespace="x"))) == ["db"]
+
+
+# watches
+
+
+def test_watch_tells_what_is_and_what_changes(lab: LabServer, api: Api) -> None:
+    api.create(pod("old"))
+    began = api.get(path("Pod", namespace="x"))["metadata"]["resourceVersion"]
+    api.create(pod())
+    api.patch(path("Pod", "web", "x"), {"metadata": {"labels": {"new": "yes"}}})
+    api.patch(path("Pod", "web", "x"), {"metadata": {"labels": {"app": "left"}}})
+    api.create(service())
+    api.delete(path("Pod", "old", "x"))
+    changes = lab.watch(f"/api/v1/namespaces/x/pods?watch=true&resourceVersion={began}", events=4)
+    assert [kind for kind, _ in changes] == ["ADDED", "MODIFIED", "MODIFIED", "DELETED"]
+    selected = lab.watch(f"/api/v1/pods?watch=1&labelSelector=app%3Dweb&resourceVersion={began}", events=3)
+    assert [kind for kind, _ in selected] == ["ADDED", "MODIFIED", "DELETED"]
+    initial = lab.watch("/api/v1/pods?watch=true&sendInitialEvents=true&allowWatchBookmarks=true", events=2)
+    assert [(kind, obj["metadata"].get("name")) for kind, obj in initial] == [("ADDED", "web"), ("BOOKMARK", None)]
+    assert initial[1][1]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
+
+
+def test_watch_of_forgotten_changes(lab: LabServer, api: Api) -> None:
+    made = api.create(service())
+
+    def many() -> None:
+        for number in range(HISTORY + 1):
+            lab.store.update(made | {"metadata": made["metadata"] | {"labels": {"number": str(number)}}})
+
+    lab.do(many)
+    [(kind, status)] = lab.watch("/api/v1/services?watch=true&resourceVersion=1", events=1)
+    assert (kind, status["code"], status["reason"]) == ("ERROR", 410, "Expired")
+
+
+# streams
+
+
+@pytest.fixture
+def running(lab: LabServer, api: Api) -> LabServer:
+    api.create(pod())
+    lab.run_pod("web", "x")
+    return lab
+
+
+def ending(channel: Channel) -> str:
+    def drained() -> None:
+        while channel.receive(5):
+            pass
+
+    with pytest.raises(ChannelClosed) as caught:
+        drained()
+    return str(caught.value)
+
+
+def gathered(channel: Channel, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        data += channel.receive(5)
+    return data
+
+
+def test_a_command_and_its_end(running: LabServer, api: Api) -> None:
+    done = stream.run(api, "x", "web", ["sh", "-c", "echo out; echo err >&2; exit 3"], container="agent")
+    assert (done.code, done.out, done.err) == (3, "out\n", "err\n")
+    assert stream.run(api, "x", "web", ["true"]).code == 0
+    assert stream.run(api, "x", "web", ["sh", "-c", "kill -9 $$"]).code == 137
+    with pytest.raises(ChannelClosed, match="no-such-program"):
+        stream.run(api, "x", "web", ["no-such-program"])
+
+
+def test_a_command_that_is_written_to(running: LabServer, api: Api) -> None:
+    channel = stream.execute(api, "x", "web", ["cat"])
+    data = bytes(range(256)) * 1000
+    channel.send(data)
+    assert gathered(channel, len(data)) == data
+    channel.close()
+
+
+@pytest.mark.parametrize("kind", ["exec", "forward"])
+def test_a_pods_end_is_that_of_its_streams(running: LabServer, api: Api, kind: str) -> None:
+    channel = stream.execute(api, "x", "web", ["cat"]) if kind == "exec" else stream.forward(api, "x", "web", ECHO)
+    channel.send(b"hello")
+    assert gathered(channel, 5) == b"hello"
+    began = time.monotonic()
+    running.do(lambda: running.store.remove("Pod", "web", "x"))
+    assert ending(channel)
+    assert time.monotonic() - began < 2
+
+
+def test_forwarded_ports(running: LabServer, api: Api) -> None:
+    channel = stream.forward(api, "x", "web", ECHO)
+    data = b"0123456789" * 100_000
+    channel.send(data)
+    assert gathered(channel, len(data)) == data
+    channel.close()
+    assert "connection refused" in ending(stream.forward(api, "x", "web", 81))
+
+
+def test_streams_into_what_does_not_run(lab: LabServer, api: Api) -> None:
+    with pytest.raises(NotFound):
+        stream.forward(api, "x", "none", ECHO)
+    api.create(pod())
+    with pytest.raises(Invalid, match="does not have a host assigned"):
+        stream.forward(api, "x", "web", ECHO)
+    lab.run_pod("web", "x", phase="Failed")
+    with pytest.raises(Invalid, match="completed pod; current phase is Failed"):
+        stream.run(api, "x", "web", ["true"])
+    lab.run_pod("web", "x")
+    with pytest.raises(Invalid, match="container other is not valid for pod web"):
+        stream.run(api, "x", "web", ["true"], container="other")
+
+
+def test_logs(running: LabServer, api: Api) -> None:
+    assert api.text(f"{path('Pod', 'web', 'x')}/log") == "one\ntwo\n"
+    assert api.text(f"{path('Pod', 'web', 'x')}/log", tailLines="1") == "two\n"
+    api.create(pod("unstarted"))
+    with pytest.raises(ApiError, match="waiting to start"):
+        api.text(f"{path('Pod', 'unstarted', 'x')}/log")
+
+
+# the store itself
+
+
+def test_the_store_copies_what_goes_in() -> None:
+    store, obj = Store(), pod()
+    made = store.create(obj)
+    obj["spec"]["containers"] = []
+    assert made["spec"]["containers"]
+    before = store.snapshot()
+    version = store.version
+    assert store.update(copy.deepcopy(made)) is made
+    assert store.version == version
+    changed = store.update(made | {"status": {"phase": "Running"}})
+    assert (changed["metadata"]["uid"], changed["metadata"]["generation"]) == (made["metadata"]["uid"], 1)
+    assert before["Pod"] == (made,)
+    store.remove("Pod", "web", "x")
+    assert store.list("Pod") == ()
+    with pytest.raises(Missing):
+        store.update(made)
+    assert [change.type for change in store.since(version)] == ["MODIFIED", "DELETED"]
+    with pytest.raises(Expired):
+        store.since(0)
+
+
+def test_newer_wakes_all_who_wait() -> None:
+    async def waited() -> list[int]:
+        store = Store()
+        waiting = [asyncio.create_task(store.newer(store.version)) for _ in range(2)]
+        await asyncio.sleep(0)
+        store.create(pod())
+        return await asyncio.gather(*waiting)
+
+    assert asyncio.run(waited()) == [2, 2]
+
+
+# kubectl
+
+
+@pytest.fixture
+def kubectl(lab: LabServer, tmp_path: Path) -> Callable[..., str]:
+    site = tomllib.loads((ROOT / "netproof.toml").read_text()) if (ROOT / "netproof.toml").is_file() else {}
+    program = site.get("kubectl-bin") or shutil.which("kubectl")
+    if not program:
+        pytest.skip("no kubectl")
+    common = [program, f"--kubeconfig={lab.kubeconfig(tmp_path)}", f"--cache-dir={tmp_path}", "-n", "x"]
+
+    def called(*words: str, feed: object = None) -> str:
+        done = subprocess.run([*common, *words], input=str(feed or ""), capture_output=True, text=True, timeout=20, check=False)
+        return done.stdout + done.stderr
+
+    return called
+
+
+def test_kubectl_applies_shows_and_deletes(lab: LabServer, kubectl: Callable[..., str], tmp_path: Path) -> None:
+    file = tmp_path / "pod.json"
+    file.write_text(str(pod()).replace("'", '"'))
+    assert kubectl("apply", "-f", str(file)) == "pod/web created\n"
+    assert kubectl("apply", "-f", str(file)) == "pod/web unchanged\n"
+    assert kubectl("apply", "--server-side", "-f", str(file)) == "pod/web serverside-applied\n"
+    lab.run_pod("web", "x", podIP="10.244.1.2", conditions=[{"type": "Ready", "status": "True"}])
+    assert kubectl("wait", "--for=condition=Ready", "pod/web", "--timeout=5s") == "pod/web condition met\n"
+    title, row = kubectl("get", "pods", "-o", "wide").splitlines()
+    assert title.split() == ["NAME", "READY", "STATUS", "RESTARTS", "AGE", "IP", "NODE"]
+    assert row.split()[:4] == ["web", "0/1", "Running", "0"]
+    assert "command terminated with exit code 3" in kubectl("exec", "web", "--", "sh", "-c", "exit 3")
+    assert kubectl("exec", "-i", "web", "--", "cat", feed="text") == "text"
+    assert kubectl("logs", "web") == "one\ntwo\n"
+    assert kubectl("delete", "pod", "web", "--wait=false").startswith('pod "web" deleted')
+    assert "is invalid" in kubectl("create", "-f", "-", feed=str(service(ports=[])).replace("'", '"'))
