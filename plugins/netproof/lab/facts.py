@@ -1,0 +1,94 @@
+"""What controllers, kubelet and DNS read off objects, and the small forms in which they write: times, conditions, numbers to hand out."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from netproof.lab.seams import Object
+
+SERVICE_NAME = "kubernetes.io/service-name"  # the label that says to which Service a slice belongs
+FINISHED = ("Succeeded", "Failed")
+
+
+def key(obj: Object) -> str:
+    """`namespace/name`."""
+    return f"{obj['metadata']['namespace']}/{obj['metadata']['name']}"
+
+
+def stamp(after: float = 0.0) -> str:
+    """The time now, or some seconds from now, as the API writes it."""
+    return (datetime.now(UTC) + timedelta(seconds=after)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def is_deleted(obj: Object) -> bool:
+    """Whether its deletion has been asked for; it may still be there for a while."""
+    return bool(obj["metadata"].get("deletionTimestamp"))
+
+
+def is_ready(pod: Object) -> bool:
+    """Whether the kubelet says so."""
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in pod.get("status", {}).get("conditions", []))
+
+
+def condition(before: Iterable[Object], type_: str, *, holds: bool, reason: str = "", message: str = "") -> Object:
+    """A condition of a status; the time of its last transition is kept where it did not change."""
+    status = "True" if holds else "False"
+    since = next((c["lastTransitionTime"] for c in before if c["type"] == type_ and c["status"] == status), stamp())
+    said = {name: text for name, text in (("reason", reason), ("message", message)) if text}
+    return {"type": type_, "status": status, "lastProbeTime": None, "lastTransitionTime": since} | said
+
+
+def among(labels: Mapping[str, str], expressions: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether labels meet all requirements (`matchExpressions` of selectors and of node affinity)."""
+    return all(_meets(labels.get(e["key"]), e["operator"], e.get("values") or []) for e in expressions)
+
+
+def _meets(value: str | None, operator: str, values: Sequence[str]) -> bool:
+    match operator:
+        case "In":
+            return value in values
+        case "NotIn":
+            return value not in values
+        case "Exists":
+            return value is not None
+        case "DoesNotExist":
+            return value is None
+    try:
+        return value is not None and (int(value) > int(values[0]) if operator == "Gt" else int(value) < int(values[0]))
+    except (ValueError, IndexError):
+        return False
+
+
+def is_part(part: Mapping[str, str], whole: Mapping[str, str]) -> bool:
+    """Whether `whole` has all labels of `part`."""
+    return part.items() <= whole.items()
+
+
+def slices_of(service: Object, slices: Iterable[Object]) -> list[Object]:
+    """A Service's EndpointSlices, whoever made them."""
+    name, namespace = service["metadata"]["name"], service["metadata"]["namespace"]
+    mine = (s for s in slices if s["metadata"]["namespace"] == namespace)
+    return [s for s in mine if s["metadata"].get("labels", {}).get(SERVICE_NAME) == name]
+
+
+class Pool:
+    """Numbers to hand out. The one that has been free for the longest comes first, so none returns soon unless all are in use."""
+
+    def __init__(self, numbers: Iterable[int]) -> None:
+        self._free = deque(numbers)
+
+    def take(self, wanted: int | None = None) -> int | None:
+        """A free number, or the one wanted; None where there is none, or where it is not free."""
+        if wanted is None:
+            return self._free.popleft() if self._free else None
+        if wanted not in self._free:
+            return None
+        self._free.remove(wanted)
+        return wanted
+
+    def give(self, number: int) -> None:
+        """It is free again."""
+        self._free.append(number)
