@@ -21,7 +21,8 @@ DEFAULT_PROBE_IMAGE = "docker.io/library/python:3.13-alpine"
 NO_CLUSTER = """\
 a case needs a cluster: say which one.
     pytest --cluster=kind --cni=cilium -n 4      a kind cluster with that CNI, every suite, cluster removed afterwards
-    pytest --cluster=prod                        the kubeconfig context `prod`: smoke; nothing but its own namespaces touched"""
+    pytest --cluster=prod                        the kubeconfig context `prod`: smoke; nothing but its own namespaces touched
+    pytest --cluster=lab                         the embedded lab, no real cluster (Linux; needs no Docker, no registry)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class Option:
 
 
 OPTIONS = (
-    Option("cluster", "where to run: kind, or the name of a kubeconfig context (context/NAME reaches contexts named kind or lab)"),
+    Option("cluster", "where to run: kind, lab, or the name of a kubeconfig context (context/NAME reaches contexts named kind or lab)"),
     Option("cni", "the CNI: a name of `netproof cni list`, or a folder of the same form"),
     Option("loadbalancer", "what gives addresses to Services of type LoadBalancer: a catalogue name or a folder"),
     Option("netproof-kubeconfig", "the kubeconfig that names the context (default: KUBECONFIG, then ~/.kube/config)", "FILE"),
@@ -53,10 +54,11 @@ OPTIONS = (
     Option("netproof-manifest", "a local file in place of a catalogue entry's download", "NAME=FILE", many=True, pairs=True),
     Option("netproof-claim", "judge the CNI by this feature whatever its catalogue entry claims", "FEATURE", many=True),
     Option("netproof-probe-image", f"the probe pods' image, any with Python 3.9 or later (default: {DEFAULT_PROBE_IMAGE})", "IMAGE"),
-    Option("netproof-cap", "seconds from a change until the network must agree (default: 30 on kind, 120 on a context)", "SECONDS"),
+    Option("netproof-cap", "seconds from a change until the network must agree (default: lab 5, kind 30, context 120)", "SECONDS"),
     Option("netproof-budget", "seconds after which a right answer is called slow (default: none)", "SECONDS"),
     Option("netproof-burst", "attempts on a denied flow after it has settled (default: 100; allowed ones a fifth; smoke: 0)", "N"),
     Option("netproof-all", "on a context: every suite instead of smoke", flag=True),
+    Option("netproof-fault", "break the lab on purpose: an id of `netproof faults list`", "ID", many=True),
     Option("netproof-own-suites", argparse.SUPPRESS, flag=True),  # `netproof run` names the suites, the user did not
     Option("netproof-report", "the folder of report.json, junit.xml, report.html and evidence/ (default: netproof-report)", "FOLDER"),
     Option("netproof-deviations", "a file of known deviations (default: the one of the CNI in suites/deviations)", "FILE"),
@@ -119,8 +121,9 @@ def settings(config: pytest.Config, *, run: str, folder: Path, token_sha256: str
         return None
     name = cluster.removeprefix("context/")
     provider = "context" if cluster.startswith("context/") or name not in RESERVED else name
-    if provider == "lab":
-        raise Problem("--cluster=lab: the embedded lab is not part of this version; --cluster=kind, or a context's name, is")
+    faults = tuple(words.values["fault"] or ())
+    if faults and provider != "lab":
+        raise Problem("--netproof-fault breaks the embedded lab, and nothing else: say --cluster=lab")
     kubeconfig = words.text("kubeconfig")
     return Settings(
         cluster=name,
@@ -133,6 +136,7 @@ def settings(config: pytest.Config, *, run: str, folder: Path, token_sha256: str
         images=words.pairs("image"),
         manifests=words.pairs("manifest"),
         claims=tuple(words.values["claim"] or ()),
+        faults=faults,
         probe_image=words.text("probe-image", DEFAULT_PROBE_IMAGE),
         testbed=bool(words.site.get("testbed")),
         token_sha256=token_sha256,

@@ -117,9 +117,9 @@ def test_the_extra_that_is_not_installed(tmp_path, monkeypatch):
         provider_for(_settings(tmp_path))
 
 
-def test_the_lab_is_not_there_yet(tmp_path):
-    with pytest.raises(Problem, match="--cluster=lab"):
-        provider_for(_settings(tmp_path, cluster="lab"))
+def test_the_lab_takes_no_cni(tmp_path):
+    with pytest.raises(Problem, match="--cni is for real clusters"):
+        provider_for(_settings(tmp_path, cluster="lab", cni="cilium")).up(_settings(tmp_path, cluster="lab", cni="cilium"), QUIET)
 
 
 @pytest.mark.parametrize(

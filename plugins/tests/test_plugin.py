@@ -94,7 +94,10 @@ KUBECONFIG = {
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--cluster=lab"], "--cluster=lab: the embedded lab is not part of this version"),
+        (["--cluster=lab", "--cni=cilium"], "--cni is for real clusters: the lab has its own network, and no images"),
+        (["--cluster=lab", "--keep-cluster"], "a lab ends with the run that started it"),
+        (["--cluster=lab", "--netproof-fault=N0"], "--netproof-fault: there is no fault N0; there are P6, "),
+        (["--cluster=kind", "--cni=cilium", "--netproof-fault=N1"], "--netproof-fault breaks the embedded lab, and nothing else"),
         (["--cluster=staging"], "has no context 'staging': it has prod"),
         (["--cluster=prod"], "127.0.0.1:9"),
         (["--cluster=prod", "--netproof-kubeconfig=nowhere"], "nowhere: no such file"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import socket
 import tarfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,8 @@ from netproof.cluster.channel import PipeChannel
 from netproof.cluster.docker import LABEL, containers, docker, inspect, network, remove
 from netproof.cluster.settings import Settings
 from netproof.cluster.state import Outsider
+from netproof.probe.local import SocketChannel
+from netproof.probe.stream import Channel
 from netproof.problem import Problem
 
 NAMES = ("a", "b")
@@ -40,12 +43,24 @@ def stop(run: str) -> list[str]:
     return remove(containers(f"{LABEL}={run}"))
 
 
-def dial(outsider: Outsider) -> PipeChannel:
-    """A channel to its agent: a relay inside the container, so nothing is published and no network is crossed. Raises ConnectionError."""
+def dial(outsider: Outsider) -> Channel:
+    """A channel to its agent, by a relay inside the container or the lab's socket, so no network is crossed. Raises ConnectionError."""
     try:
+        if outsider.socket:
+            return SocketChannel(_connected(outsider.socket))
         return PipeChannel(["docker", "exec", "--interactive", outsider.container, "python3", f"/{AGENT}", "relay", str(CONTROL)])
     except OSError as error:
-        raise ConnectionError(f"docker cannot be run: {error}") from error
+        raise ConnectionError(f"{outsider.name} cannot be reached: {error}") from error
+
+
+def _connected(where: str) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        sock.connect(where.replace("@", "\0", 1))  # as the kernel writes names that are no files
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 def _container(run: str, name: str) -> str:
@@ -54,7 +69,7 @@ def _container(run: str, name: str) -> str:
 
 def _create(settings: Settings, name: str) -> None:
     container = _container(settings.run, name)
-    environment = {"NETPROOF_AGENT": _configuration(settings), "NETPROOF_POD": f"outside/{name}", "NETPROOF_UID": container}
+    environment = {"NETPROOF_AGENT": configuration(settings), "NETPROOF_POD": f"outside/{name}", "NETPROOF_UID": container}
     docker(
         *("create", "--name", container, "--hostname", container, "--network", network(), "--label", f"{LABEL}={settings.run}"),
         *("--user", "65534:65534", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--restart", "no"),
@@ -66,7 +81,8 @@ def _create(settings: Settings, name: str) -> None:
     docker("cp", "-", f"{container}:/", data=_archive()).require(f"copying the agent to {container}")
 
 
-def _configuration(settings: Settings) -> str:
+def configuration(settings: Settings) -> str:
+    """What an outsider's agent is told."""
     return json.dumps(
         {"run": settings.run, "token_sha256": settings.token_sha256, "control": CONTROL, "ports": list(PORTS), "silence": SILENCE}
     )

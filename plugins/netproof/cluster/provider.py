@@ -28,7 +28,9 @@ def provider_for(settings: Settings) -> Provider:
         case "kind":
             return _kind()
         case "lab":
-            raise Problem("--cluster=lab: the embedded lab is not part of this version; there are --cluster=kind and --cluster=CONTEXT")
+            from netproof.cluster.lab import LabProvider
+
+            return LabProvider()
         case _:
             from netproof.cluster.context import ContextProvider
 

@@ -24,6 +24,7 @@ class Settings:
     images: Mapping[str, str] = field(default_factory=dict)  # container or repository -> image or archive
     manifests: Mapping[str, str] = field(default_factory=dict)  # entry -> file that stands for its download
     claims: tuple[str, ...] = ()  # forced
+    faults: tuple[str, ...] = ()  # of the lab
     kind_image: str | None = None
     kind_bin: Path | None = None
     kubectl_bin: Path | None = None

@@ -51,6 +51,7 @@ class Outsider:
     container: str
     addresses: Mapping[str, str]  # by family, as in model.flow.Family
     node_network: bool
+    socket: str = ""  # the unix socket that leads to an outsider of the lab, which has no container
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -147,17 +147,26 @@ class Controller:
         if self.settings.provider_name == "kind":
             require_engine()
         self.journal = Journal(self.folder, "controller")
-        provider = provider_for(self.settings)
-        if self.settings.provider_name == "context":
-            registry.register(self.settings)
-            state = provider.up(self.settings, lambda *_: None)
-            require_rights(connect(Path(state.kubeconfig) if state.kubeconfig else None, state.context))
-            in_force(self.config, state)
-            state.write(self.folder)
-            self.journal(RunStarted(time.time(), header_of(state)))
+        self.provider = provider_for(self.settings)
+        if self.settings.provider_name != "kind":
+            self._look()
         command = " ".join(["pytest", *map(str, self.config.invocation_params.args)])
         self.journal(RunStarted(time.time(), {"run": self.assignment.run, "command": command}))
         signal.signal(signal.SIGTERM, self._terminate)
+
+    def _look(self) -> None:
+        """What is there already, or there at once, is looked at before pytest begins; a kind cluster waits until a case needs it."""
+        if self.settings.provider_name == "context":
+            registry.register(self.settings)
+        state = self.provider.up(self.settings, lambda *_: None)
+        try:
+            require_rights(connect(Path(state.kubeconfig) if state.kubeconfig else None, state.context))
+            in_force(self.config, state)
+        except BaseException:
+            self.provider.down(state, lambda *_: None)
+            raise
+        state.write(self.folder)
+        self.journal(RunStarted(time.time(), header_of(state)))
 
     def _check_names(self) -> None:
         """What can be known to be wrong without a cluster is said before anything is made."""
@@ -209,7 +218,7 @@ class Controller:
             api = connect(Path(state.kubeconfig) if state.kubeconfig else None, state.context, patience=20.0)
             leftovers = remove_namespaces(api, self.assignment.run, CLEANUP_LIMIT, self._say)
         if state:
-            provider_for(self.settings).down(state, self._say)
+            self.provider.down(state, self._say)
         elif entry := registry.find(self.assignment.run):
             said, complete = cleanup.remove(entry, named=True, progress=self._say)
             leftovers += [] if complete else said

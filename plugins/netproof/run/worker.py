@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,10 @@ class CaseAtWork:
     def remove(self, *objects: Any) -> None:
         """See `world.case.Case.remove`."""
         self.case.remove(*objects)
+
+    def relabel(self, what: str, values: Mapping[str, str | None]) -> None:
+        """See `world.case.Case.relabel`."""
+        self.case.relabel(what, values)
 
 
 class Worker:

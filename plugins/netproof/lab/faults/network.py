@@ -1,0 +1,72 @@
+"""Faults of the pod network."""
+
+from __future__ import annotations
+
+from netproof.lab.faults.edits import rule
+from netproof.lab.faults.model import Fault, Turn
+from netproof.lab.faults.policy import GITHUB, ONE, TWO
+from netproof.lab.seams import POD_NETWORKS, pod_networks
+
+_CROSSING = ("*/b -> */[ac] *", "*/[ac] -> */b *")
+
+
+def _from_others(node: str) -> str:
+    """To pods of this node, from pods of the others."""
+    own = pod_networks(node)[0]
+    return f"ip saddr {POD_NETWORKS[0]} ip saddr != {own} ip daddr {own}"
+
+
+def _between_own(node: str) -> str:
+    own = pod_networks(node)[0]
+    return f"ip saddr {own} ip daddr {own}"
+
+
+def _lossy(text: str, node: str) -> str:
+    """The first of the two hooks that a packet meets on its way to another node loses it."""
+    return rule("forward", f"{_from_others(node)} ct direction original numgen random mod 10 0 drop")(text, node)
+
+
+FAULTS = (
+    Fault(
+        id="P6",
+        breaks="one node has no way to the pods of another",
+        seen="https://kubernetes.io/docs/concepts/cluster-administration/networking/",
+        turns=(Turn("POD-02/*", _CROSSING), Turn("POD-03b/*", _CROSSING), Turn("POD-09*", _CROSSING)),
+        links=lambda machine: machine.alter_route(ONE, pod_networks(TWO)[0]),
+    ),
+    Fault(
+        id="P7",
+        breaks="UDP from other nodes does not arrive",
+        seen=GITHUB + "projectcalico/calico/issues/3145",
+        turns=(Turn("POD-03b/*", ("* -> */b *",)), Turn("POD-06b/udp/*", ("* -> */b *",))),
+        rules=lambda text, node: rule("forward", f"{_from_others(node)} udp dport {{ 8080, 8081 }} drop", node=TWO)(text, node),
+    ),
+    Fault(
+        id="P8",
+        breaks="pods of one node do not reach each other",
+        seen=GITHUB + "weaveworks/weave/issues/3956",
+        turns=(Turn("POD-01/*"), Turn("POD-03a/*"), Turn("POD-06a/*")),
+        rules=lambda text, node: rule("forward", f"{_between_own(node)} ct status != dnat drop")(text, node),
+    ),
+    Fault(
+        id="P9",
+        breaks="pods of one node see each other under the node's address",
+        seen=GITHUB + "cloudnativelabs/kube-router/issues/173",
+        turns=(Turn("POD-06a/*"), Turn("NPP-01a/*", ("x/a -> x/c *",))),
+        rules=lambda text, node: rule("postrouting", f"{_between_own(node)} ct status != dnat masquerade")(text, node),
+    ),
+    Fault(
+        id="P10",
+        breaks="one connection in ten to another node is lost",
+        seen="https://kubernetes.io/docs/concepts/cluster-administration/networking/",
+        turns=(Turn("POD-02/*", _CROSSING), Turn("POD-03b/*", _CROSSING)),
+        rules=_lossy,
+    ),
+    Fault(
+        id="P11",
+        breaks="a node is cut off from the others",
+        seen="https://kubernetes.io/docs/concepts/cluster-administration/networking/",
+        turns=(Turn("POD-02/*", _CROSSING), Turn("NPO-01b/*", ("* -> web (NodePort of lab-2)*",))),
+        links=lambda machine: machine.link(TWO, up=False),
+    ),
+)
