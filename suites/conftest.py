@@ -50,6 +50,12 @@ def remove(case):
 
 
 @pytest.fixture
+def relabel(case):
+    """Queue labels of a pod or a namespace, as policies are queued; they are taken off after the case."""
+    return case.relabel
+
+
+@pytest.fixture
 def expect(case):
     """Say what must hold now; it waits, repeats and judges."""
     return case.expect

@@ -63,3 +63,33 @@ def test_headless_service(world, expect, protocol):
 def test_missing_name(world, expect, protocol):
     """A name that does not exist below the cluster's domain is answered by NXDOMAIN at once."""
     expect(*asked(world, f"no-such-service.default.svc.{domain(world)}.", over=protocol)).answers("NXDOMAIN")
+
+
+@behaviour("DNS-05", protocol=[UDP], via=["name"])
+def test_reverse_name(world, expect, protocol):
+    """The reverse name of a cluster IP leads back to the Service's own name."""
+    import ipaddress
+
+    web = world.service("web", selects=["x/a"], port=TCP(80), target=8080)
+    reverse = ipaddress.ip_address(web.address).reverse_pointer + "."
+
+    expect(*asked(world, reverse, "PTR", over=protocol)).answers(f"NOERROR PTR {web.dns}.{domain(world)}")
+
+
+@behaviour("DNS-07", protocol=[UDP], via=["name"])
+def test_not_ready_addresses_published(world, expect, protocol):
+    """A headless Service with publishNotReadyAddresses names its pods that are not Ready too."""
+    ready, unready = world.pods("ready"), world.pods("unready", ready=False)
+    published = {"clusterIP": "None", "publishNotReadyAddresses": True}
+    web = world.service("web", selects=[*ready, *unready], port=TCP(80), target=8080, **published)
+    addresses = sorted(world.pod(name).address for name in [*ready, *unready])
+
+    expect(*asked(world, f"{web.dns}.{domain(world)}.", over=protocol)).answers(f"NOERROR A {' '.join(addresses)}")
+
+
+@behaviour("DNS-17", protocol=[UDP], via=["name"])
+def test_type_that_a_name_has_not(world, expect, protocol):
+    """A name that exists is answered without records, and not by NXDOMAIN, for a type that it has none of."""
+    web = world.service("web", selects=["x/a"], port=TCP(80), target=8080)
+
+    expect(*asked(world, f"{web.dns}.{domain(world)}.", "PTR", over=protocol)).answers("NOERROR PTR")

@@ -31,6 +31,11 @@ def match(**labels: str) -> Object:
     return {"matchLabels": labels}
 
 
+def expression(key: str, operator: str, *values: str) -> Object:
+    """A label selector with one of matchExpressions: In, NotIn, Exists, DoesNotExist."""
+    return {"matchExpressions": [{"key": key, "operator": operator} | ({"values": list(values)} if values else {})]}
+
+
 def pod(name: str) -> Object:
     """Selects the world's pods of that name: `a`, `b` or `c`."""
     return match(pod=name)
@@ -51,8 +56,11 @@ def block(cidr: str, *excepts: str) -> Object:
     return {"ipBlock": {"cidr": cidr} | ({"except": list(excepts)} if excepts else {})}
 
 
-def allow(*peers: Object, ports: Sequence[Port] = (), direction: str = "from") -> Object:
-    """One rule: these peers on these ports. Without peers or ports the key is left out, which means any."""
+def allow(*peers: Object, ports: Sequence[Port | Object] = (), direction: str = "from") -> Object:
+    """One rule: these peers on these ports. Without peers or ports the key is left out, which means any.
+
+    A port may be an entry as the API spells it: `{"protocol": "TCP", "port": "web"}`.
+    """
     rule: Object = {direction: list(peers)} if peers else {}
-    listed = [{"protocol": str(port.protocol), "port": port.number} for port in ports]
+    listed = [port if isinstance(port, dict) else {"protocol": str(port.protocol), "port": port.number} for port in ports]
     return rule | ({"ports": listed} if listed else {})

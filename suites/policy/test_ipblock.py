@@ -93,3 +93,33 @@ def test_several_exceptions(apply, expect, world, protocol):
     apply(policy("out", "x", types=["Egress"], egress=[allow(block("0.0.0.0/0", *excepted), direction="to")]))
 
     expect().decided(out_of_x(world, set(), protocol))
+
+
+@behaviour("NPB-02e", protocol=[TCP], via=["outside"], needs=["Outsider"])
+def test_an_exception_is_its_own_blocks(apply, expect, world, protocol):
+    """What one block of a rule excepts another block of the same rule may hold: outside/b is reached by the second."""
+    a, b = (world.outside(name).address for name in ("a", "b"))
+    around = subnet(a, 16)
+    apply(policy("out", "x", types=["Egress"], egress=[allow(block(around, f"{a}/32", f"{b}/32"), block(f"{b}/32"), direction="to")]))
+
+    expect().decided(out_of_x(world, {"outside/b"}, protocol))
+
+
+@behaviour("NPB-03", protocol=[TCP], via=["outside"], needs=["Outsider"])
+def test_what_one_policy_excepts_another_may_allow(apply, expect, world, protocol):
+    """An exception is no denial: outside/b, excepted by one policy, is allowed by another, in either order of creation."""
+    a, b = (world.outside(name).address for name in ("a", "b"))
+    excepting = policy("excepting", "x", types=["Egress"], egress=[allow(block(subnet(a, 16), f"{b}/32", f"{a}/32"), direction="to")])
+    allowing = policy("allowing", "x", types=["Egress"], egress=[allow(block(f"{b}/32"), direction="to")])
+    apply(excepting, allowing)
+    expect().decided(out_of_x(world, {"outside/b"}, protocol))
+
+
+@behaviour("NPB-03", protocol=[UDP], via=["outside"], needs=["Outsider"])
+def test_what_one_policy_allows_another_may_except(apply, expect, world, protocol):
+    """The same with the allowing policy first: the later exception takes nothing away."""
+    a, b = (world.outside(name).address for name in ("a", "b"))
+    apply(policy("allowing", "x", types=["Egress"], egress=[allow(block(f"{b}/32"), direction="to")]))
+    expect().decided(out_of_x(world, {"outside/b"}, protocol))
+    apply(policy("excepting", "x", types=["Egress"], egress=[allow(block(subnet(a, 16), f"{b}/32", f"{a}/32"), direction="to")]))
+    expect().decided(out_of_x(world, {"outside/b"}, protocol))

@@ -141,6 +141,7 @@ def test_directions_are_independent(apply, expect, protocol):
              x/a  x/b  y/a  y/b
         x/a   -    X    .    .
         x/b   X    -    .    .
+        x/c   X    X    .    .
         y/a   X    X    -    .
         y/b   X    X    .    -
     """)

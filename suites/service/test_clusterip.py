@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from netproof.cases import TCP, UDP, behaviour
+from netproof.cases import TCP, UDP, Decision, behaviour
 
 CLIENTS = ("y/a", "y/b")  # one on each node
 
@@ -99,3 +99,22 @@ def test_ready_again_endpoints_answer(world, expect, protocol):
     world.set_ready(second, ready=True)
     world.set_ready(first, ready=False)
     expect(*clients(world, web.by_ip())).answered_only_by(second)
+
+
+@behaviour("SVC-11", protocol=[TCP, UDP], via=["cluster-ip"])
+def test_endpoint_reaches_itself(world, expect, protocol):
+    """The only endpoint of a Service reaches itself through the cluster IP."""
+    web = world.service("web", selects=["x/a"], port=protocol(80), target=8080)
+
+    expect(world.pod("x/a").to(web.by_ip())).answered_only_by("x/a")
+
+
+@behaviour("NPO-08", protocol=[TCP], via=["cluster-ip"])
+def test_internal_traffic_policy_local(world, expect, protocol):
+    """With internalTrafficPolicy Local a client is led to endpoints of its own node alone; before, to those of both."""
+    web = world.service("web", selects=["x/a", "x/b"], port=protocol(80), target=8080)
+    near, far = (world.pod(name).to(web.by_ip()) for name in CLIENTS)
+    expect(near, far).answered_only_by("x/a", "x/b")
+
+    web.becomes(internalTrafficPolicy="Local")
+    expect().decided({near: Decision.ALLOW, far: Decision.ALLOW}, {near: "x/a", far: "x/b"}, by_chance=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from netproof.cases import TCP, behaviour
+from netproof.cases import TCP, UDP, Decision, behaviour
 
 CLIENTS = ("y/a", "y/b")
 
@@ -33,3 +33,25 @@ def test_cluster_ip_of_a_node_port_service(world, expect, protocol):
 
     expect(*(world.pod(client).asks(web.dns) for client in CLIENTS)).answers(f"NOERROR A {web.address}")
     expect(*(world.pod(client).to(web.by_ip()) for client in CLIENTS)).answered_only_by("x/a", "x/b")
+
+
+@behaviour("NPO-06a", protocol=[TCP], via=["node-port"], needs=["Outsider"])
+def test_external_traffic_policy_local(world, expect, protocol):
+    """With externalTrafficPolicy Local only the endpoint's own node answers clients outside; before, every node did."""
+    web = world.service("web", selects=["x/a"], port=protocol(80), target=8080, type="NodePort")
+    flows = {target.address: world.outside().to(target) for target in web.by_node_port()}
+    expect(*flows.values()).answered_only_by("x/a")
+
+    web.becomes(externalTrafficPolicy="Local")
+    home = world.node_address_of("x/a")
+    decided = {flow: Decision.ALLOW if address == home else Decision.DENY for address, flow in flows.items()}
+    expect().decided(decided, dict.fromkeys(decided, "x/a"))
+
+
+@behaviour("NPO-06b", protocol=[TCP, UDP], via=["node-port"], needs=["Outsider"])
+def test_client_address_under_local(world, expect, protocol):
+    """With externalTrafficPolicy Local the endpoint sees the address of the client outside."""
+    web = world.service("web", selects=["x/a"], port=protocol(80), target=8080, type="NodePort", externalTrafficPolicy="Local")
+    home = next(target for target in web.by_node_port() if target.address == world.node_address_of("x/a"))
+
+    expect(world.outside("a").to(home), world.outside("b").to(home)).answered_only_by("x/a", source_kept=True)

@@ -59,11 +59,12 @@ class Case:
     promised: bool = False  # something was promised and kept that needed no step (an address was given)
     _queue: list[tuple[str, Object]] = field(default_factory=list)
     _prior: list[Round] = field(default_factory=list)
+    _labelled: dict[str, set[str]] = field(default_factory=dict)  # path -> the keys that the case set
 
     def again(self, world: World) -> None:
         """Begin anew in a fresh world: nothing of the first run is kept."""
         self.world = world
-        for kept in (self.steps, self.applied, self._queue, self._prior):
+        for kept in (self.steps, self.applied, self._queue, self._prior, self._labelled):
             kept.clear()
 
     # what a case says
@@ -77,6 +78,15 @@ class Case:
         """Queue policies to be deleted."""
         self._queue += [("remove", self._placed(obj)) for obj in objects]
 
+    def relabel(self, what: str, values: Mapping[str, str | None]) -> None:
+        """Queue labels to be set (or, with None, removed) on a standing pod (`x/a`) or a namespace (`x`) of the world."""
+        letter, _, name = what.partition("/")
+        if letter not in self.world.namespaces or (name and what not in self.world.pods):
+            raise Misused(f"{self.id} labels {what!r}, and the world has no such pod or namespace")
+        namespace = self.world.namespaces[letter]
+        where = path("Pod", name, namespace) if name else path("Namespace", namespace)
+        self._queue.append((where, {"metadata": {"labels": dict(values)}}))
+
     def settle(
         self,
         expected: Mapping[Flow, Expectation],
@@ -88,7 +98,7 @@ class Case:
     ) -> Judgement:
         """Run one step and judge it. Raises Failed, Flaky, Inconclusive; Misused where the case itself is wrong."""
         queued, self._queue = self._queue, []
-        policies = [obj for _, obj in queued]
+        policies = [obj for verb, obj in queued if verb in ("apply", "remove")]
         self._refuse_unchanged(expected, policies, sheltered=with_sentinel)
         script = Script(
             expected=expected,
@@ -131,6 +141,7 @@ class Case:
         for where, obj in self.applied.items():
             self.runner.api.delete(where, uid=obj["metadata"]["uid"])
         self.applied.clear()
+        self._unlabel()
         sentinel.lower(self.world)
         rounds = self._reopen() if touched else ()
         self.world.remove_services()
@@ -173,6 +184,9 @@ class Case:
 
     def _carry_out(self, queued: Sequence[tuple[str, Object]]) -> None:
         for verb, obj in queued:
+            if verb not in ("apply", "remove"):
+                self._label(verb, obj["metadata"]["labels"])
+                continue
             where = path_of(obj)
             if verb == "remove":
                 self.runner.api.delete(where, uid=self.applied.pop(where)["metadata"]["uid"])
@@ -181,6 +195,16 @@ class Case:
                 self.applied[where] = self.runner.api.patch(where, update, kind="json")
             else:
                 self.applied[where] = self.runner.api.create(obj)
+
+    def _label(self, where: str, values: Mapping[str, str | None]) -> None:
+        self.runner.api.patch(where, {"metadata": {"labels": dict(values)}})
+        self._labelled.setdefault(where, set()).update(values)
+
+    def _unlabel(self) -> None:
+        """Take off what the case put on. The world's own labels are not a case's to change, so nothing else was there before."""
+        for where, keys in self._labelled.items():
+            self.runner.api.patch(where, {"metadata": {"labels": dict.fromkeys(keys)}})
+        self._labelled.clear()
 
     def _placed(self, obj: Object) -> Object:
         """The object in the real namespace of the letter that it names, with the run's labels."""

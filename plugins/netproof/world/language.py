@@ -99,6 +99,10 @@ class Service:
             raise Inconclusive(f"no load balancer gave {self.vip.name} an address: {late}") from late
         return Target(f"{self.vip.name} (load balancer)", address, port or self.vip.ports[0])
 
+    def becomes(self, **spec: Any) -> None:
+        """Edit its spec: `becomes(externalTrafficPolicy="Local")`. Ports and addresses stay what they are."""
+        self._world.case.runner.api.patch(path("Service", self.vip.name, self.vip.namespace), {"spec": spec})
+
     def selects(self, *names: str) -> None:
         """Make these pods its endpoints, and no others; returns when the control plane's EndpointSlices say so.
 
@@ -123,6 +127,14 @@ class CaseWorld:
             raise Misused(
                 f"there is no pod {name} with an {self.family} address; there are {', '.join(sorted(self.case.world.pods))}"
             ) from None
+
+    def namespace(self, letter: str) -> str:
+        """The name that a namespace of the world has in the cluster."""
+        return self.case.world.namespaces[letter]
+
+    def port_of(self, pod: str, name: str) -> Port:
+        """The port to which a standing pod's container gives that name."""
+        return pods.port_names(pod.partition("/")[2])[name]
 
     def pairs(self, port: Port, *, same_node: bool) -> list[Flow]:
         """The flows of every ordered pair of standing pods on one node, or on different nodes."""
@@ -177,6 +189,11 @@ class CaseWorld:
             if outsider.name == f"outside/{name}" and self.family in outsider.addresses:
                 return Peer(outsider.name, outsider.addresses[self.family], self)
         raise Unsupported(f"the provider has no agent outside/{name} with an {self.family} address")
+
+    def agent(self, name: str) -> Peer:
+        """A pod (`x/a`) or an agent outside (`outside/a`)."""
+        letter, _, rest = name.partition("/")
+        return self.outside(rest) if letter == "outside" else self.pod(name)
 
     def node_addresses(self) -> list[tuple[str, str]]:
         """Name and InternalIP of every node, of the case's family."""
@@ -266,10 +283,11 @@ class Promise:
         """No flow connects, and nothing of it arrives."""
         self._settle({flow: Expectation(Decision.DENY) for flow in self._flows()})
 
-    def decided(self, decisions: Mapping[Flow, Decision], responders: Mapping[Flow, str] | None = None) -> None:
-        """Each flow is decided as said, in one step."""
+    def decided(self, decisions: Mapping[Flow, Decision], responders: Mapping[Flow, str] | None = None, *, by_chance: bool = False) -> None:
+        """Each flow is decided as said, in one step. With `by_chance` each is asked many times, as a balancer picks who answers."""
         who = responders or {}
-        self._settle({flow: Expectation(decision, frozenset({who.get(flow, flow.destination)})) for flow, decision in decisions.items()})
+        expected = {flow: Expectation(decision, frozenset({who.get(flow, flow.destination)})) for flow, decision in decisions.items()}
+        self._settle(expected, by_chance=by_chance)
 
     def refused(self) -> None:
         """Each flow is refused rather than left to time out: paced single attempts of 3 s, as ICMP errors are rate-limited."""
@@ -289,7 +307,7 @@ class Promise:
         return [port for port in self.subject if isinstance(port, Port)]
 
     def _allowed(self, flow: Flow, responders: set[str], *, kept: bool) -> Expectation:
-        return Expectation(Decision.ALLOW, frozenset(responders), self.world.pod(flow.source).address if kept else "")
+        return Expectation(Decision.ALLOW, frozenset(responders), self.world.agent(flow.source).address if kept else "")
 
 
 @dataclass(frozen=True, slots=True)

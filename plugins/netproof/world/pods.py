@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from netproof import files
-from netproof.model.flow import TCP, UDP, Family
+from netproof.model.flow import TCP, UDP, Family, Port
 from netproof.probe import agent
 from netproof.world import labels
 from netproof.world.placement import Node
@@ -94,10 +94,16 @@ def pod(name: str, namespace: str, node: Node, recipe: Recipe, *, readiness: boo
         {"name": "NETPROOF_POD", "value": f"{namespace}/{name}"},
         {"name": "NETPROOF_AGENT", "value": agent_settings(recipe.run, recipe.token)},
     ]
-    container["ports"] = [{"containerPort": port.number, "protocol": str(port.protocol)} for port in PORTS]
+    container["ports"] = [*({"containerPort": p.number, "protocol": str(p.protocol), "name": n} for n, p in port_names(name).items())]
     if readiness:
         container["readinessProbe"] = {"tcpSocket": {"port": READY_PORT}, "periodSeconds": 1, "failureThreshold": 1}
     return made
+
+
+def port_names(pod: str) -> dict[str, Port]:
+    """The names of a probe pod's ports. `web` is TCP/8080 and UDP/8080 is `web-udp`, but in pods called b, where both are 8081."""
+    main, other = (8081, 8080) if pod == "b" else (8080, 8081)
+    return {"web": TCP(main), "web-udp": UDP(main), "other": TCP(other), "other-udp": UDP(other)}
 
 
 def _sets(name: str) -> dict[str, str]:

@@ -1,0 +1,162 @@
+"""Selectors: matchExpressions, the names of namespaces, and selectors that match nothing. x is isolated; who gets in is drawn."""
+
+from __future__ import annotations
+
+from netproof.cases import TCP, behaviour
+
+from .policies import allow, expression, match, peer, pod, policy
+
+
+def ingress_to_x(*peers):
+    """Isolates x and lets these peers in."""
+    return policy("peers", "x", types=["Ingress"], ingress=[allow(*peers)])
+
+
+@behaviour("NPP-04a", protocol=[TCP], via=["pod-ip"])
+def test_in(apply, expect, protocol):
+    """`In` matches the pods whose label has one of the values: a and b of x, not c."""
+    apply(ingress_to_x(peer(pods=expression("pod", "In", "a", "b"))))
+
+    expect(protocol(8080)).matrix("""
+             x/a  x/b  x/c
+        x/a   -    .    .
+        x/b   .    -    .
+        x/c   X    X    -
+        y/a   X    X    X
+    """)
+
+
+@behaviour("NPP-04b", protocol=[TCP], via=["pod-ip"])
+def test_not_in(apply, relabel, expect, protocol):
+    """`NotIn` matches pods with another value, and pods without the key: of x only c has the value that is left out."""
+    relabel("x/c", {"tier": "front"})
+    relabel("x/b", {"tier": "back"})
+    apply(ingress_to_x(peer(pods=expression("tier", "NotIn", "front"))))
+
+    expect(protocol(8080)).matrix("""
+             x/a  x/b  x/c
+        x/a   -    .    .
+        x/b   .    -    .
+        x/c   X    X    -
+        y/a   X    X    X
+    """)
+
+
+@behaviour("NPP-04c", protocol=[TCP], via=["pod-ip"])
+def test_exists(apply, relabel, expect, protocol):
+    """`Exists` matches the pods that have the key, whatever its value, the empty one too."""
+    relabel("x/a", {"tier": "front"})
+    relabel("x/b", {"tier": ""})
+    apply(ingress_to_x(peer(pods=expression("tier", "Exists"))))
+
+    expect(protocol(8080)).matrix("""
+             x/a  x/b  x/c
+        x/a   -    .    .
+        x/b   .    -    .
+        x/c   X    X    -
+        y/a   X    X    X
+    """)
+
+
+@behaviour("NPP-04d", protocol=[TCP], via=["pod-ip"])
+def test_does_not_exist(apply, relabel, expect, protocol):
+    """`DoesNotExist` matches the pods that lack the key; an empty value is a value."""
+    relabel("x/c", {"tier": ""})
+    apply(ingress_to_x(peer(pods=expression("tier", "DoesNotExist"))))
+
+    expect(protocol(8080)).matrix("""
+             x/a  x/b  x/c
+        x/a   -    .    .
+        x/b   .    -    .
+        x/c   X    X    -
+        y/a   X    X    X
+    """)
+
+
+@behaviour("NPP-04e", protocol=[TCP], via=["pod-ip"])
+def test_namespaces_not_in(apply, expect, protocol):
+    """`NotIn` on namespaces: every pod of the world's namespaces but y's."""
+    apply(ingress_to_x(peer(namespaces=expression("ns", "NotIn", "y"))))
+
+    expect(protocol(8080)).matrix("""
+             x/a  x/b
+        x/a   -    .
+        x/b   .    -
+        y/a   X    X
+        y/b   X    X
+        z/a   .    .
+        z/b   .    .
+    """)
+
+
+@behaviour("NPP-05", protocol=[TCP], via=["pod-ip"])
+def test_namespace_by_its_name(apply, expect, world, protocol):
+    """A namespace can be selected by its name: the API server labels each with `kubernetes.io/metadata.name`."""
+    apply(ingress_to_x(peer(namespaces=match(**{"kubernetes.io/metadata.name": world.namespace("y")}))))
+
+    expect(protocol(8080)).matrix("""
+             x/a  x/b
+        x/a   -    X
+        x/b   X    -
+        y/a   .    .
+        y/b   .    .
+        z/a   X    X
+    """)
+
+
+@behaviour("NPP-01c", protocol=[TCP], via=["pod-ip"])
+def test_selector_that_matches_nothing(apply, expect, protocol):
+    """A peer that matches no pod lets nobody in: nothing is not everything."""
+    apply(ingress_to_x(peer(pods=match(pod="nobody"))))
+
+    expect(protocol(8080)).matrix("""
+             x/a  x/b
+        x/a   -    X
+        x/b   X    -
+        y/a   X    X
+        y/b   X    X
+    """)
+
+
+@behaviour("NPI-05a", protocol=[TCP], via=["pod-ip"])
+def test_subject_by_label(apply, expect, protocol):
+    """A policy isolates the pods that its selector matches, and no other of its namespace."""
+    apply(policy("some", "x", pods=pod("a"), types=["Ingress"]), policy("more", "x", pods=pod("b"), types=["Ingress"]))
+
+    expect(protocol(8080)).matrix("""
+             x/a  x/b  x/c  y/a
+        x/a   -    X    .    .
+        x/b   X    -    .    .
+        x/c   X    X    -    .
+        y/a   X    X    .    -
+        y/b   X    X    .    .
+    """)
+
+
+@behaviour("NPI-05b", protocol=[TCP], via=["pod-ip"])
+def test_subject_by_expression(apply, expect, protocol):
+    """matchExpressions select the subject as they select peers: all of x but c are isolated."""
+    apply(policy("some", "x", pods=expression("pod", "NotIn", "c"), types=["Ingress"]))
+
+    expect(protocol(8080)).matrix("""
+             x/a  x/b  x/c
+        x/a   -    X    .
+        x/b   X    -    .
+        x/c   X    X    -
+        y/a   X    X    .
+        y/b   X    X    .
+    """)
+
+
+@behaviour("NPI-06", protocol=[TCP], via=["pod-ip"])
+def test_policy_acts_in_its_namespace(apply, expect, protocol):
+    """A policy isolates pods of its own namespace; pods of the same labels elsewhere stay open."""
+    apply(policy("mine", "x", pods=expression("pod", "In", "a", "b"), types=["Ingress"]))
+
+    expect(protocol(8080)).matrix("""
+             x/a  x/b  y/a  y/b  z/a
+        x/a   -    X    .    .    .
+        x/b   X    -    .    .    .
+        y/a   X    X    -    .    .
+        y/b   X    X    .    -    .
+    """)
