@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -67,6 +69,13 @@ def _parser() -> argparse.ArgumentParser:
 
     cni = commands.add_parser("cni", help="the catalogue of CNIs").add_subparsers(required=True, metavar="COMMAND")
     cni.add_parser("list", help="the names that --cni takes, their versions and what they claim").set_defaults(command=_cni_list)
+
+    faults = commands.add_parser("faults", help="ways to break the lab on purpose").add_subparsers(required=True, metavar="COMMAND")
+    faults.add_parser("list", help="the ids that --netproof-fault takes, and what they break").set_defaults(command=_faults_list)
+
+    lab = commands.add_parser("lab", help="an embedded lab to look into with kubectl, until Ctrl-C")
+    lab.add_argument("--fault", action="append", default=[], metavar="ID", help="break it: an id of `netproof faults list`")
+    lab.set_defaults(command=_lab)
     return parser
 
 
@@ -113,6 +122,26 @@ def _cni_list(_said: argparse.Namespace) -> int:
 
     for entry in entries("cni"):
         print(f"{entry.name:<12} {entry.version:<10} claims {', '.join(entry.claims) or 'nothing beyond the network model'}")
+    return 0
+
+
+def _faults_list(_said: argparse.Namespace) -> int:
+    from netproof.lab.faults import CATALOGUE
+
+    for fault in CATALOGUE:
+        print(f"{fault.id:<5} {fault.breaks}\n      seen: {fault.seen}\n      turns: {', '.join(turn.cases for turn in fault.turns)}")
+    return 0
+
+
+def _lab(said: argparse.Namespace) -> int:
+    import tempfile
+
+    from netproof.cluster.lab import stand
+
+    with tempfile.TemporaryDirectory(prefix="netproof-lab-") as folder, stand(Path(folder), said.fault) as kubeconfig:
+        print(f"the lab is up; it is not Kubernetes, and goes with this command (Ctrl-C)\nexport KUBECONFIG={kubeconfig}", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()
     return 0
 
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import json
+import secrets
 import select
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from netproof.cluster import outsider, versions
 from netproof.cluster.features import CLAIMS, require_claims
 from netproof.cluster.nodes import describe, families
-from netproof.cluster.progress import Progress
+from netproof.cluster.progress import Progress, silent
 from netproof.cluster.settings import Settings
 from netproof.cluster.state import ClusterState, Implementation, LoadBalancer, Outsider
 from netproof.cluster.survey import lacking
@@ -65,6 +66,18 @@ class LabProvider:
         process.kill()
         process.wait()
         process.stdout.close()  # type: ignore[union-attr]
+
+
+@contextlib.contextmanager
+def stand(folder: Path, broken: Sequence[str]) -> Iterator[Path]:
+    """A lab without a run, to be looked into: the path of its kubeconfig. Raises Problem."""
+    settings = Settings(cluster="lab", run="lab", folder=folder, probe_image="", faults=tuple(broken), token_sha256=secrets.token_hex(32))
+    provider = LabProvider()
+    provider.up(settings, silent)
+    try:
+        yield folder / "kubeconfig"
+    finally:
+        provider.down(None, silent)
 
 
 def _require(settings: Settings) -> None:

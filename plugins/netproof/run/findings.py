@@ -118,6 +118,7 @@ class Findings:
         words = [f"--cluster={self.settings.cluster}"]
         words += [f"--cni={self.settings.cni}"] if self.settings.cni else []
         words += [f"--loadbalancer={self.settings.load_balancer}"] if self.settings.load_balancer else []
+        words += [f"--netproof-fault={fault}" for fault in self.settings.faults]
         return f'pytest {" ".join(words)} -k "{case}"'
 
 

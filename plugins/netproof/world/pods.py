@@ -25,6 +25,8 @@ READY_PORT = 9601  # open while a pod with `readiness` shall be Ready: the kubel
 PORTS = (TCP(8080), UDP(8080), TCP(8081), UDP(8081))
 STANDING = ("a", "b", "c")  # the pods that every namespace of a world has
 SILENCE = 120  # seconds without a word from the runner after which an agent ends
+# Labels for selectors, from birth: a pod that is relabelled gets a new identity, which takes some implementations many seconds.
+TRAITS: Mapping[str, dict[str, str]] = {"a": {"rank": "high"}, "b": {"tier": "back", "rank": ""}, "c": {"tier": "front", "spare": ""}}
 
 Object = dict[str, Any]
 
@@ -85,7 +87,7 @@ def pod(name: str, namespace: str, node: Node, recipe: Recipe, *, readiness: boo
     """A probe pod for that node. With `readiness` it is Ready only while its agent listens on READY_PORT."""
     made = _template("pod.yaml")
     made["metadata"] |= {"name": name, "namespace": namespace}
-    made["metadata"]["labels"] |= recipe.labels | {"pod": name} | _sets(name)
+    made["metadata"]["labels"] |= recipe.labels | {"pod": name} | _sets(name) | TRAITS.get(name, {})
     spec = made["spec"]
     spec["nodeSelector"] = {"kubernetes.io/hostname": node.hostname}
     container = spec["containers"][0]

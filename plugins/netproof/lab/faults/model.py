@@ -44,12 +44,14 @@ class Fault:
     An edit changes what goes into the plan of a node (`objects`), the plan (`plane`), its rules (`rules`), the objects as DNS sees them
     (`names`), its answers (`answer`; None: there is none), the links (`links`, once at the start), or how long a node's rules are put off
     (`delay`, seconds). `legal`: Kubernetes allows it, so what must change is an observation, not a verdict.
+    `spares` are cases that must go on to pass.
     """
 
     id: str
     breaks: str
     seen: str
     turns: tuple[Turn, ...]
+    spares: tuple[str, ...]
     legal: bool = False
     objects: Callable[[Snapshot, str], Snapshot] | None = None
     plane: Callable[[Plane], Plane] | None = None

@@ -16,10 +16,6 @@ from netproof.lab.seams import Object
 CORE = GITHUB + "coredns/coredns/issues/"
 
 
-def _no_tcp(question: Question, given: Answer) -> Answer | None:
-    return None if question.over == "tcp" else given
-
-
 def _some_missing() -> object:
     turn = itertools.count()
 
@@ -70,18 +66,22 @@ def _published_as_they_are(slice_: Object) -> Object:
     return made
 
 
+SPARED = ("POD-0[12]/*", "NPI-02a/*", "SVC-01a/*")
+
 FAULTS = (
     Fault(
         id="D2",
         breaks="DNS is not answered over TCP",
         seen=CORE + "844",
+        spares=SPARED,
         turns=(Turn("DNS-03/*"), Turn("DNS-16/tcp/*")),
-        answer=_no_tcp,
+        rules=rule("prerouting", "tcp dport 53 reject with tcp reset"),
     ),
     Fault(
         id="D4",
         breaks="the addresses of pods that are not ready are published",
         seen=CORE + "4594",
+        spares=SPARED,
         turns=(Turn("DNS-06/*"),),
         names=objects("EndpointSlice", _ready),
     ),
@@ -89,6 +89,7 @@ FAULTS = (
         id="D5",
         breaks="every third answer is NXDOMAIN",
         seen=CORE + "1365",
+        spares=SPARED,
         turns=(Turn("DNS-02/*"), Turn("DNS-06/*")),
         answer=_some_missing(),  # type: ignore[arg-type]
     ),
@@ -96,6 +97,7 @@ FAULTS = (
         id="D7",
         breaks="publishNotReadyAddresses is ignored by DNS",
         seen=GITHUB + "kubernetes/dns/issues/472",
+        spares=SPARED,
         turns=(Turn("DNS-07/*"),),
         names=objects("EndpointSlice", _published_as_they_are),
     ),
@@ -103,6 +105,7 @@ FAULTS = (
         id="D9",
         breaks="a name leads to another Service's address",
         seen=CORE + "4684",
+        spares=SPARED,
         turns=(Turn("DNS-0[12]/*"), Turn("DNS-03/*"), Turn("SVC-01b/*", ("* A web.*",)), Turn("NPO-01c/*", ("* A web.*",))),
         answer=_data("A", _neighbour),  # type: ignore[arg-type]
     ),
@@ -110,6 +113,7 @@ FAULTS = (
         id="D9b",
         breaks="a reverse name leads to another name",
         seen=CORE + "4684",
+        spares=SPARED,
         turns=(Turn("DNS-05/*"),),
         answer=_data("PTR", lambda record: f"not-{record.data}"),  # type: ignore[arg-type]
     ),
@@ -117,6 +121,7 @@ FAULTS = (
         id="D10",
         breaks="of several records one is answered",
         seen=CORE + "4183",
+        spares=SPARED,
         turns=(Turn("DNS-06/*"), Turn("DNS-07/*")),
         answer=_first_only,
     ),
@@ -124,6 +129,7 @@ FAULTS = (
         id="D11",
         breaks="a missing name is answered without an error",
         seen=CORE + "3586",
+        spares=SPARED,
         turns=(Turn("DNS-16/*"),),
         answer=_never_missing,
     ),
@@ -131,6 +137,7 @@ FAULTS = (
         id="D12",
         breaks="a missing name is not answered",
         seen=GITHUB + "kubernetes/kubernetes/issues/56903",
+        spares=SPARED,
         turns=(Turn("DNS-16/udp/*"), Turn("DNS-01/*")),
         answer=_silent_about_the_missing,
     ),
@@ -138,6 +145,7 @@ FAULTS = (
         id="D13",
         breaks="a type that a name has not is answered by NXDOMAIN",
         seen="https://www.rfc-editor.org/rfc/rfc2308#section-2.2",
+        spares=SPARED,
         turns=(Turn("DNS-17/*"),),
         answer=_missing_without_records,
     ),
@@ -145,6 +153,7 @@ FAULTS = (
         id="D14",
         breaks="DNS is not reached from one node",
         seen=GITHUB + "projectcalico/calico/issues/3795",
+        spares=SPARED,
         turns=(Turn("DNS-0[12]/*", ("x/b -> *",)), Turn("DNS-16/*", ("x/b -> *",))),
         rules=rule("prerouting", "th dport 53 drop", node="lab-2"),
     ),

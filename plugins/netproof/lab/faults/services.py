@@ -107,11 +107,14 @@ def _selves(text: str) -> str:
     return text.partition("ip saddr . ip daddr @")[2].split()[0]
 
 
+SPARED = ("POD-0[12]/*", "NPI-02a/*")
+
 FAULTS = (
     Fault(
         id="S4",
         breaks="a Service without endpoints hangs instead of refusing",
         seen=GITHUB + "kubernetes/kubernetes/issues/78994",
+        spares=SPARED,
         turns=(Turn("SVC-14/*"),),
         plane=choices(_never_refuses),
     ),
@@ -119,6 +122,7 @@ FAULTS = (
         id="S5",
         breaks="externalTrafficPolicy Local leads to endpoints of other nodes",
         seen=GITHUB + "kubernetes/kubernetes/issues/66062",
+        spares=SPARED,
         turns=(Turn("NPO-06a/*", ("* -> web (NodePort of lab-[23])*",)),),
         plane=frontends(_by_remote_endpoints),
     ),
@@ -126,6 +130,7 @@ FAULTS = (
         id="S8",
         breaks="under externalTrafficPolicy Local the client's address is rewritten",
         seen=GITHUB + "projectcalico/calico/issues/4665",
+        spares=SPARED,
         turns=(Turn("NPO-06b/*"),),
         plane=frontends(_hides_outsiders),
     ),
@@ -133,6 +138,7 @@ FAULTS = (
         id="S11",
         breaks="internalTrafficPolicy is ignored",
         seen=GITHUB + "projectcalico/calico/issues/8255",
+        spares=SPARED,
         turns=(Turn("NPO-08/*"),),
         plane=frontends(_everywhere),
     ),
@@ -140,6 +146,7 @@ FAULTS = (
         id="S18",
         breaks="UDP through cluster IPs is not translated",
         seen=GITHUB + "cilium/cilium/issues/9207",
+        spares=SPARED,
         turns=(Turn("SVC-02/*"), Turn("SVC-12/udp/*"), Turn("SVC-11/udp/*")),
         plane=_without("cluster-ip", "udp"),  # type: ignore[arg-type]
     ),
@@ -147,6 +154,7 @@ FAULTS = (
         id="S19",
         breaks="loadBalancerSourceRanges are ignored",
         seen=GITHUB + "kubernetes/kubernetes/issues/88698",
+        spares=SPARED,
         turns=(Turn("LBR-06/*", ("outside/b -> *",)),),
         plane=frontends(_open_to_all),
     ),
@@ -154,6 +162,7 @@ FAULTS = (
         id="S21",
         breaks="an endpoint does not reach itself through its Service",
         seen=GITHUB + "kubernetes/kubernetes/issues/45790",
+        spares=SPARED,
         turns=(Turn("SVC-11/*"),),
         rules=_no_hairpin,
     ),
@@ -161,6 +170,7 @@ FAULTS = (
         id="S22",
         breaks="endpoints that come later are left out",
         seen=GITHUB + "kubernetes/kubernetes/issues/112604",
+        spares=SPARED,
         turns=(Turn("SVC-09a/*"), Turn("SVC-27b/*")),
         plane=_first_backends(),  # type: ignore[arg-type]
     ),
@@ -168,6 +178,7 @@ FAULTS = (
         id="S22b",
         breaks="endpoints that are gone still get traffic",
         seen=GITHUB + "kubernetes/kubernetes/issues/47589",
+        spares=SPARED,
         turns=(Turn("SVC-09[ab]/*"), Turn("SVC-27b/*")),
         plane=_none_removed(),  # type: ignore[arg-type]
     ),
@@ -175,6 +186,7 @@ FAULTS = (
         id="S22c",
         breaks="one node is not told of Services",
         seen=GITHUB + "kubernetes/kubernetes/issues/121362",
+        spares=SPARED,
         turns=(Turn("SVC-01[ab]/*", ("y/b -> *",)), Turn("SVC-02/*", ("y/b -> *",)), Turn("NPO-01c/*", ("y/b -> *",))),
         plane=only_on(TWO, frontends(lambda one, _plane: one if "kube-dns" in one.name else None)),
     ),
@@ -182,6 +194,7 @@ FAULTS = (
         id="S23",
         breaks="a cluster IP hides the client's address",
         seen=GITHUB + "openshift/origin/issues/11042",
+        spares=SPARED,
         turns=(Turn("SVC-12/*"), Turn("NPT-06[ab]/*"), Turn("NPR-09/*")),
         plane=choices(_hidden_clients),
     ),
@@ -189,6 +202,7 @@ FAULTS = (
         id="S24",
         breaks="a load balancer's address is not led to endpoints inside the cluster",
         seen=GITHUB + "kubernetes/kubernetes/issues/115931",
+        spares=SPARED,
         turns=(Turn("LBR-03/*"),),
         plane=frontends(_inside_forgotten),
     ),
@@ -196,6 +210,7 @@ FAULTS = (
         id="S24b",
         breaks="a load balancer's address leads nowhere",
         seen=GITHUB + "kubernetes/kubernetes/issues/92857",
+        spares=SPARED,
         turns=(Turn("LBR-02/*"), Turn("LBR-03/*"), Turn("LBR-06/*")),
         plane=_without("load-balancer"),  # type: ignore[arg-type]
     ),
@@ -203,6 +218,7 @@ FAULTS = (
         id="S25",
         breaks="a node port answers only on the nodes that run a pod of the Service",
         seen=GITHUB + "kubernetes/kubernetes/issues/58908",
+        spares=SPARED,
         turns=(Turn("NPO-01[ab]/*", ("* -> web (NodePort of lab-[23])*",)),),
         plane=frontends(_only_at_home),
     ),
@@ -210,6 +226,7 @@ FAULTS = (
         id="S25b",
         breaks="node ports are not opened",
         seen=GITHUB + "kubernetes/kubernetes/issues/58908",
+        spares=SPARED,
         turns=(Turn("NPO-01[ab]/*"), Turn("NPO-06b/*")),
         plane=_without("node-port"),  # type: ignore[arg-type]
     ),
@@ -217,6 +234,7 @@ FAULTS = (
         id="S27",
         breaks="a node takes half a minute to put rules into force",
         seen=GITHUB + "kubernetes/kubernetes/issues/135639",
+        spares=SPARED,
         turns=(Turn("NPI-02a/*", ("* -> x/b *",)), Turn("SVC-01a/*", ("y/b -> *",))),
         delay=lambda node: 30.0 if node == TWO else 0.0,
     ),
@@ -224,6 +242,7 @@ FAULTS = (
         id="S28",
         breaks="endpoints that are not ready get traffic",
         seen=GITHUB + "kubernetes/kubernetes/issues/47589",
+        spares=SPARED,
         turns=(Turn("SVC-27[ab]/*"),),
         objects=objects("EndpointSlice", _ready),
     ),
@@ -231,6 +250,7 @@ FAULTS = (
         id="S30",
         breaks="the Service's port is taken for the pods'",
         seen=GITHUB + "cloudnativelabs/kube-router/issues/905",
+        spares=SPARED,
         turns=(Turn("SVC-01a/*"), Turn("NPO-01c/*", ("* -> web (ClusterIP)*",))),
         plane=frontends(lambda one, plane: _wrong_port(one, plane) if one.kind == "cluster-ip" and one.port == 80 else one),
     ),

@@ -1,0 +1,259 @@
+"""The suite tested by breaking the network: every fault of the lab against the cases that claim to notice it, and some that must not.
+
+    python plugins/bench/kill_matrix.py                      all faults, several labs at once; writes reports/kill-matrix.{md,json}
+    python plugins/bench/kill_matrix.py --fault N2 --fault P6  these alone, and nothing is written
+
+A kill counts only if the verdict is fail, every wrong cell is one that the fault predicts, and the cases that it spares still pass.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from netproof.lab.faults import CATALOGUE, Fault, chosen
+from netproof.model.verdict import Verdict
+from netproof.report.evidence import load_bundle
+
+ROOT = Path(__file__).resolve().parents[2]
+LABS = 2  # at once
+WORKERS = 8  # of one run; they wait most of the time
+CAP = 3.0  # seconds; the unbroken lab agrees within two
+LIMIT = 400.0
+
+# Why no fault kills a case, where that is so.
+UNKILLED: Mapping[str, str] = {
+    "LBR-01/*": "the lab's load balancer is its control plane, which no fault of the data plane reaches; withheld addresses were seen on "
+    "kind, where MetalLB was not installed",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What became of one case under one fault. `wrong`: the flows that differed; `good`: it is as the fault predicts."""
+
+    fault: str
+    case: str
+    must: str  # "fail" or "pass"
+    verdict: str
+    reason: str
+    wrong: tuple[str, ...]
+    strangers: tuple[str, ...]  # wrong flows that the fault does not predict
+    good: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """All about one fault. `trouble`: why its run gave no report."""
+
+    fault: Fault
+    rows: tuple[Row, ...]
+    seconds: float
+    trouble: str = ""
+
+    @property
+    def killed(self) -> bool:
+        """Every case that claims to notice it does, where it must, and what it spares passes."""
+        return bool(self.rows) and all(row.good for row in self.rows)
+
+
+def main() -> int:
+    said = _arguments()
+    faults = chosen(said.fault) if said.fault else CATALOGUE
+    cases = collected()
+    began = time.monotonic()
+    with ThreadPoolExecutor(said.labs) as pool:
+        found = []
+        for result in pool.map(lambda fault: attempt(fault, cases), faults):
+            found.append(result)
+            print(line(result), flush=True)
+    seconds = time.monotonic() - began
+    missed = [result.fault.id for result in found if not result.killed]
+    alive = unkilled(found, cases) if not said.fault else []
+    if not said.fault:
+        write(found, alive, cases, seconds)
+    print(
+        f"{len(found) - len(missed)} of {len(found)} faults killed in {seconds:.0f} s" + (f"; not: {', '.join(missed)}" if missed else "")
+    )
+    unexplained = [case for case in alive if not explanation(case)]
+    if unexplained:
+        print(f"cases that no fault kills, and nobody explains: {', '.join(unexplained)}")
+    return 1 if missed or unexplained else 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="every fault of the lab against the cases that claim to notice it")
+    parser.add_argument("--fault", action="append", metavar="ID", help="this fault only; may be given more than once")
+    parser.add_argument("--labs", type=int, default=LABS, help=f"labs at once (default: {LABS})")
+    return parser.parse_args()
+
+
+def collected() -> dict[str, str]:
+    """The suites' cases: id -> what pytest calls it."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "--collect-only", "-q", "suites"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    lines = [text for text in done.stdout.splitlines() if text.endswith("]") and "::" in text]
+    return {text.partition("[")[2].rstrip("]"): text for text in lines}
+
+
+def turned(fault: Fault, cases: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """The cases that the fault must turn, each with the patterns of its wrong flows."""
+    return {case: cells for turn in reversed(fault.turns) for case in cases if fnmatch.fnmatch(case, turn.cases) for cells in [turn.cells]}
+
+
+def spared(fault: Fault, cases: Iterable[str]) -> list[str]:
+    """The cases that must go on to pass."""
+    must = turned(fault, cases)
+    return [case for case in cases if case not in must and any(fnmatch.fnmatch(case, pattern) for pattern in fault.spares)]
+
+
+def attempt(fault: Fault, cases: Mapping[str, str]) -> Found:
+    """Run a broken lab with the cases that matter for the fault."""
+    must, free = turned(fault, cases), spared(fault, cases)
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="netproof-kill-") as folder:
+        said = _run(fault, [cases[case] for case in (*must, *free)], folder)
+        report = Path(folder) / "report.json"
+        seconds = time.monotonic() - began
+        if not report.is_file():
+            return Found(fault, (), seconds, said.strip().splitlines()[-1] if said.strip() else "no report")
+        results = {result["case"]: result for result in json.loads(report.read_text())["results"]}
+        rows = [_turned(fault, case, cells, results, Path(folder)) for case, cells in must.items()]
+        rows += [_spared(fault, case, results) for case in free]
+    return Found(fault, tuple(rows), seconds)
+
+
+def _run(fault: Fault, nodes: Sequence[str], folder: str) -> str:
+    options = ["--cluster=lab", f"--netproof-fault={fault.id}", f"--netproof-cap={CAP}", f"--netproof-report={folder}"]
+    workers = min(WORKERS, len(nodes))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, "-n", str(workers), *nodes]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=LIMIT, env=os.environ)
+    return done.stdout + done.stderr
+
+
+def _turned(fault: Fault, case: str, cells: tuple[str, ...], results: Mapping[str, dict[str, str]], folder: Path) -> Row:
+    result = results.get(case, {})
+    verdict = result.get("verdict", "not run")
+    wrong = _wrong(folder / result["evidence"]) if result.get("evidence") else ()
+    strangers = tuple(flow for flow in wrong if not any(fnmatch.fnmatch(flow, pattern) for pattern in cells))
+    good = verdict == Verdict.FAIL and bool(wrong) and not strangers
+    return Row(fault.id, case, "fail", verdict, result.get("reason", ""), wrong, strangers, good)
+
+
+def _spared(fault: Fault, case: str, results: Mapping[str, dict[str, str]]) -> Row:
+    result = results.get(case, {})
+    verdict = result.get("verdict", "not run")
+    return Row(fault.id, case, "pass", verdict, result.get("reason", ""), (), (), verdict == Verdict.PASS)
+
+
+def _wrong(bundle: Path) -> tuple[str, ...]:
+    """The flows that decided: those of the bundle's failing judgements that are not as expected."""
+    judgements = [one for one in load_bundle(bundle).judgements if one.verdict is Verdict.FAIL]
+    return tuple(dict.fromkeys(str(cell.flow) for one in judgements for cell in one.cells if cell.verdict is Verdict.FAIL))
+
+
+def unkilled(found: Iterable[Found], cases: Iterable[str]) -> list[str]:
+    """The cases that no fault has turned as it predicts."""
+    killed = {row.case for result in found for row in result.rows if row.must == "fail" and row.good}
+    return [case for case in cases if case not in killed]
+
+
+def explanation(case: str) -> str:
+    """Why no fault kills it; empty where nobody has said."""
+    return next((why for pattern, why in UNKILLED.items() if fnmatch.fnmatch(case, pattern)), "")
+
+
+def line(found: Found) -> str:
+    """One fault in one line, with what went against the prediction."""
+    bad = [f"{row.case}: {row.verdict}, must {row.must}" + _strange(row) for row in found.rows if not row.good]
+    state = "killed" if found.killed else "NOT KILLED"
+    return f"{found.fault.id:<6} {state:<10} {found.seconds:5.1f} s  {found.fault.breaks}" + "".join(
+        f"\n         {text}" for text in bad or ([found.trouble] if found.trouble else [])
+    )
+
+
+def _strange(row: Row) -> str:
+    if row.strangers:
+        return f"; wrong too: {', '.join(row.strangers[:4])}"
+    return f" ({row.reason[:160]})" if row.reason else ""
+
+
+def write(found: Sequence[Found], alive: Sequence[str], cases: Mapping[str, str], seconds: float) -> None:
+    """The two reports."""
+    data = {
+        "conformance": False,
+        "cases": len(cases),
+        "seconds": round(seconds),
+        "faults": [
+            {
+                "id": one.fault.id,
+                "breaks": one.fault.breaks,
+                "seen": one.fault.seen,
+                "killed": one.killed,
+                "seconds": round(one.seconds, 1),
+                "trouble": one.trouble,
+                "rows": [{key: value for key, value in asdict(row).items() if key != "fault"} for row in one.rows],
+            }
+            for one in found
+        ],
+        "unkilled": {case: explanation(case) for case in alive},
+    }
+    (ROOT / "reports" / "kill-matrix.json").write_text(json.dumps(data, indent=1) + "\n")
+    (ROOT / "reports" / "kill-matrix.md").write_text(page(found, alive, cases, seconds))
+
+
+def page(found: Sequence[Found], alive: Sequence[str], cases: Mapping[str, str], seconds: float) -> str:
+    """For people."""
+    killed = [one for one in found if one.killed]
+    rows = []
+    for one in found:
+        by = [row.case for row in one.rows if row.must == "fail" and row.good]
+        spared_ = sum(row.must == "pass" and row.good for row in one.rows)
+        state = "killed" if one.killed else "**not killed**"
+        rows.append(f"| [{one.fault.id}]({one.fault.seen}) | {one.fault.breaks} | {state} | {_shown(by)} | {spared_} | {one.seconds:.0f} |")
+    missed = [line(one) for one in found if not one.killed]
+    return "\n".join(
+        [
+            "# The kill matrix",
+            "",
+            "Made by `make kill-matrix`: every fault of the embedded lab against the cases that claim to notice it, and some that must not",
+            "mind. A fault is killed only if each of those cases fails, in no other cells than predicted, while the spared ones pass.",
+            "It says how good the suites are, and nothing of anybody's network.",
+            "",
+            f"{len(killed)} of {len(found)} faults killed; {len(cases) - len(alive)} of {len(cases)} cases kill one; "
+            f"{seconds / 60:.1f} minutes.",
+            "",
+            "| fault | what it breaks | | cases that fail, in the predicted cells | spared | s |",
+            "| --- | --- | --- | --- | --- | --- |",
+            *rows,
+            "",
+            "## Faults that were not killed",
+            "",
+            *(["None."] if not missed else ["```", *missed, "```"]),
+            "",
+            "## Cases that no fault kills",
+            "",
+            *(["None."] if not alive else [f"- `{case}`: {explanation(case) or 'not explained'}" for case in alive]),
+            "",
+        ]
+    )
+
+
+def _shown(cases: Sequence[str]) -> str:
+    shown = ", ".join(f"`{case}`" for case in cases[:4])
+    return shown + (f" and {len(cases) - 4} more" if len(cases) > 4 else "")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
