@@ -14,6 +14,7 @@ import pytest
 from netproof.kube.client import Api, connect
 from netproof.kube.objects import path
 from netproof.kube.stream import run
+from netproof.world.pods import Pod
 from realcluster import Kind, ended
 from waiting import await_file
 from worlds import a_world
@@ -128,6 +129,12 @@ def test_agents_killed(kind: Kind, folder: Path) -> None:
     assert "agent" in found.reason(DENY) or "out of reach" in found.reason(DENY)
 
 
+def kill_listener(kind: Kind, pod: Pod, port: int) -> None:
+    """Take the listening sockets of a port away from a pod's process, which goes on without them."""
+    find = f"grep -lzx 'NETPROOF_POD={pod.namespace}/{pod.pod}' /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3 | head -1"
+    kind.node(pod.node, "sh", "-c", f"nsenter -t $({find}) -n ss -K state listening '( sport = :{port} )'")
+
+
 def test_listener_killed_while_a_deny_case_runs(kind: Kind, api: Api, tmp_path: Path) -> None:
     from netproof.model.flow import TCP
     from netproof.model.history import Decision, Expectation
@@ -140,7 +147,7 @@ def test_listener_killed_while_a_deny_case_runs(kind: Kind, api: Api, tmp_path: 
         case = Case(world.runner, world, "NPI-02a/test", world.runner.limits)
         deny = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "deny", "namespace": "x"}}
         case.apply(deny | {"spec": {"podSelector": {}, "policyTypes": ["Ingress"]}})
-        killer = threading.Timer(1.5, lambda: world.runner.fleet.unlisten("x/a", TCP(8080)))
+        killer = threading.Timer(1.5, lambda: kill_listener(kind, world.pods["x/a"], 8080))
         killer.start()
         with pytest.raises(Inconclusive, match="x/a no longer answers on its own TCP/8080"):
             case.settle({flow: Expectation(Decision.DENY) for flow in flows})
