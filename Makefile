@@ -3,7 +3,7 @@ VENV   := .venv
 PYTHON ?= python3
 PYTEST := $(VENV)/bin/pytest
 
-.PHONY: run test testbed test-kind bench lint help
+.PHONY: run run-kind test testbed test-kind kill-matrix bench lint help
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -13,8 +13,14 @@ $(VENV)/ready: pyproject.toml
 	$(VENV)/bin/pip install --quiet --group dev --editable '.[kind]'
 	touch $@
 
-run: $(VENV)/ready cluster-means ## every suite on a kind cluster with Cilium and MetalLB, removed afterwards
+run: $(VENV)/ready lab-means ## every suite on the embedded lab: no Docker, no cluster, no registry
+	$(PYTEST) --cluster=lab -n 12
+
+run-kind: $(VENV)/ready cluster-means ## every suite on a kind cluster with Cilium and MetalLB, removed afterwards
 	$(PYTEST) --cluster=kind --cni=cilium --loadbalancer=metallb -n 4
+
+kill-matrix: $(VENV)/ready lab-means ## every fault of the lab against the cases that must notice it; writes reports/kill-matrix.{md,json}
+	$(VENV)/bin/python plugins/bench/kill_matrix.py
 
 test: $(VENV)/ready ## the project's own tests: no cluster, no Docker
 	$(PYTEST) plugins/tests -m "not kind" -n 2
@@ -33,6 +39,11 @@ lint: $(VENV)/ready ## ruff, mypy, import contracts
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	PYTHONPATH=plugins $(VENV)/bin/lint-imports --no-logo
+
+# The lab needs one program that does not come with Python.
+.PHONY: lab-means
+lab-means:
+	@command -v nft >/dev/null || [ -x /usr/sbin/nft ] || .ci/nft
 
 # Plain kind where a container registry answers (or the images are there already); the testbed elsewhere.
 .PHONY: cluster-means

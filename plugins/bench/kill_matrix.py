@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from netproof.lab.faults import CATALOGUE, Fault, chosen
+from netproof.model.history import Decision
 from netproof.model.verdict import Verdict
 from netproof.report.evidence import load_bundle
 
@@ -158,9 +159,12 @@ def _spared(fault: Fault, case: str, results: Mapping[str, dict[str, str]]) -> R
 
 
 def _wrong(bundle: Path) -> tuple[str, ...]:
-    """The flows that decided: those of the bundle's failing judgements that are not as expected."""
+    """The flows that decided: those of failing judgements that are not as expected; where no single one is so, those that lost some."""
     judgements = [one for one in load_bundle(bundle).judgements if one.verdict is Verdict.FAIL]
-    return tuple(dict.fromkeys(str(cell.flow) for one in judgements for cell in one.cells if cell.verdict is Verdict.FAIL))
+    cells = [cell for one in judgements for cell in one.cells]
+    decided = [cell for cell in cells if cell.verdict is Verdict.FAIL]
+    lossy = [cell for cell in cells if cell.expected.decision is Decision.ALLOW and cell.connected < cell.attempts]
+    return tuple(dict.fromkeys(str(cell.flow) for cell in decided or lossy))
 
 
 def unkilled(found: Iterable[Found], cases: Iterable[str]) -> list[str]:

@@ -15,12 +15,22 @@ from realcluster import ROOT, Kind, cluster_of
 @pytest.fixture(scope="session")
 def kind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kind]:
     """A three-node kind cluster with Cilium of this test run's own; with NETPROOF_TEST_KUBECONFIG the one named there."""
+    yield from _cluster("cilium", "NETPROOF_TEST_KUBECONFIG", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def flannel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kind]:
+    """One with flannel; with NETPROOF_TEST_FLANNEL the one of the kubeconfig named there."""
+    yield from _cluster("flannel", "NETPROOF_TEST_FLANNEL", tmp_path_factory)
+
+
+def _cluster(cni: str, variable: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kind]:
     from netproof.cluster.provider import provider_for
     from netproof.cluster.settings import Settings
 
     site = tomllib.loads((ROOT / "netproof.toml").read_text()) if (ROOT / "netproof.toml").is_file() else {}
     image = str(site.get("probe-image", "docker.io/library/python:3.13-alpine"))
-    if given := os.environ.get("NETPROOF_TEST_KUBECONFIG"):
+    if given := os.environ.get(variable):
         yield cluster_of(Path(given), image)
         return
     settings = Settings(
@@ -28,7 +38,7 @@ def kind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kind]:
         provider="kind",
         run=f"t{secrets.token_hex(2)}",
         folder=tmp_path_factory.mktemp("cluster"),
-        cni="cilium",
+        cni=cni,
         manifests=site.get("manifest", {}),
         probe_image=image,
         kind_image=site.get("kind-image"),

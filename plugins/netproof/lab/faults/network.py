@@ -56,7 +56,7 @@ FAULTS = (
         breaks="pods of one node see each other under the node's address",
         seen=GITHUB + "cloudnativelabs/kube-router/issues/173",
         spares=("POD-01/*", "POD-02/*", "POD-06b/*"),
-        turns=(Turn("POD-06a/*"), Turn("NPP-01a/*", ("x/a -> x/c *",))),
+        turns=(Turn("POD-06a/*")),
         rules=lambda text, node: rule("postrouting", f"{_between_own(node)} ct status != dnat masquerade")(text, node),
     ),
     Fault(
@@ -72,7 +72,7 @@ FAULTS = (
         breaks="a node is cut off from the others",
         seen=GITHUB + "flannel-io/flannel/issues/947",
         spares=("POD-01/*", "POD-03a/*"),
-        turns=(Turn("POD-02/*", _CROSSING), Turn("NPO-01b/*", ("* -> web (NodePort of lab-2)*",))),
+        turns=(Turn("POD-02/*", ("*/b -> *", "* -> */b *")), Turn("NPO-01b/*", ("* -> web (NodePort of lab-2)*",))),
         links=lambda machine: machine.link(TWO, up=False),
     ),
 )

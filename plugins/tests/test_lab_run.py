@@ -1,0 +1,107 @@
+"""The lab as a user meets it: runs on it, a fault in it, and what is left of it afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from netproof.cluster.provider import provider_for
+from netproof.cluster.settings import Settings
+from netproof.kube.client import connect
+from netproof.kube.objects import path
+from netproof.lab.preflight import problem
+from realcluster import ROOT
+from waiting import await_file
+
+pytestmark = pytest.mark.skipif(bool(problem()), reason=f"no lab on this machine: {problem()}")
+
+CASE = "NPI-02a/tcp/ipv4/pod-ip"
+
+
+def command(folder: Path, *words: str) -> list[str]:
+    options = ["-p", "no:cacheprovider", "--cluster=lab", f"--netproof-report={folder}", *words]
+    return [sys.executable, "-m", "pytest", *options]
+
+
+def run(folder: Path, *words: str) -> tuple[int, str, Mapping[str, Any]]:
+    """Exit code, what was printed, and the report."""
+    done = subprocess.run(command(folder, *words), cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    report = folder / "report.json"
+    return done.returncode, done.stdout + done.stderr, json.loads(report.read_text()) if report.is_file() else {}
+
+
+def processes(mark: str) -> list[int]:
+    """Those whose environment or command line holds that mark: a lab and all that it has started."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            said = (folder / "cmdline").read_bytes() + (folder / "environ").read_bytes()
+            state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            continue  # it has ended
+        if mark.encode() in said and state not in "ZX":
+            found.append(int(folder.name))
+    return found
+
+
+def test_a_run_passes_and_says_what_it_is(tmp_path: Path) -> None:
+    code, said, report = run(
+        tmp_path / "report", "-n", "4", "-k", "POD-02 or SVC-01a or DNS-01 or LBR-02/tcp or NPB-01a/tcp or NPI-02a/tcp"
+    )
+    assert code == 0, said
+    verdicts = {result["case"]: result["verdict"] for result in report["results"]}
+    assert set(verdicts.values()) == {"pass"}
+    assert len(verdicts) == 6
+    assert report["header"]["conformance"] is False
+    assert "not a real cluster" in said
+
+
+def test_a_fault_is_noticed_where_it_is(tmp_path: Path) -> None:
+    words = ("--netproof-fault=N40", "--netproof-cap=2", "-n", "2", "-k", "NPI-02a/tcp or POD-01")
+    code, said, report = run(tmp_path / "report", *words)
+    assert code == 1, said
+    results = {result["case"]: result for result in report["results"]}
+    assert (results[CASE]["verdict"], results["POD-01/tcp/ipv4/pod-ip"]["verdict"]) == ("fail", "pass")
+    assert "-> x/b" in results[CASE]["reason"]  # the one node that stopped programming
+    assert "-> x/a" not in results[CASE]["reason"]
+    assert any("broken on purpose: N40" in note for note in report["notes"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_nothing_is_left_of_a_run_that_was_ended(tmp_path: Path, number: signal.Signals) -> None:
+    folder, mark = tmp_path / "report", f"lab-run-{os.getpid()}-{number}"
+    process = subprocess.Popen(
+        command(folder, "-k", CASE),
+        cwd=ROOT,
+        env=os.environ | {"NETPROOF_TEST_MARK": mark},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    await_file(folder, "candidate", limit=60)
+    assert len(processes(mark)) > 2
+    process.send_signal(number)
+    process.wait(timeout=60)
+    deadline = time.monotonic() + 10
+    while processes(mark) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert processes(mark) == []
+
+
+def test_a_lab_to_look_into(tmp_path: Path) -> None:
+    """It is reached by its kubeconfig like any other cluster, and gone when it is let go of."""
+    settings = Settings(cluster="lab", run="look", folder=tmp_path, probe_image="", token_sha256="0" * 64)
+    provider = provider_for(settings)
+    state = provider.up(settings, lambda *_: None)
+    api = connect(Path(str(state.kubeconfig)), None)
+    assert [node["metadata"]["name"] for node in api.list(path("Node"))] == ["lab-1", "lab-2", "lab-3"]
+    assert (state.provider, state.families, len(state.outsiders)) == ("lab", ("IPv4", "IPv6"), 2)
+    provider.down(state, lambda *_: None)
+    assert not api.alive()
