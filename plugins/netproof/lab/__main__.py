@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
 
 from netproof.lab.doors import doors
@@ -21,6 +23,8 @@ def main() -> int:
         run(control, opened, order)  # type: ignore[arg-type]
 
     order = json.loads(line)
+    with contextlib.suppress(OSError):  # as root: a busy machine makes packets late that no fault has touched
+        os.nice(-5)
     opened = doors()
     try:
         return launch(inside, lifeline=0)

@@ -27,6 +27,7 @@ from netproof.lab.seams import NODES, Launch, RulesRefused, Snapshot, outsider_a
 from netproof.lab.store import Store
 from netproof.lab.tls import certificates, kubeconfig
 
+PACE = 0.03  # seconds: a hundred changes at once are one plan, and the loop that also answers DNS is not taken up by plans
 CONTROL_PORT = 9600  # of an outsider's agent, on its loopback
 
 
@@ -160,6 +161,7 @@ class DataPlane:
             self._done[node] = seen
             async with self._news:
                 self._news.notify_all()
+            await asyncio.sleep(PACE)
             await self.store.newer(seen)
 
     async def _bring(self, reconciler: Reconciler, snapshot: Snapshot, delay: float) -> None:

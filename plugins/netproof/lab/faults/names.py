@@ -9,9 +9,9 @@ from dataclasses import replace
 from netproof.lab.dnswire import NOERROR, NXDOMAIN, Answer, Question, Record
 from netproof.lab.faults.edits import objects, rule
 from netproof.lab.faults.model import Fault, Turn
-from netproof.lab.faults.policy import GITHUB
+from netproof.lab.faults.policy import GITHUB, TWO
 from netproof.lab.faults.services import _ready
-from netproof.lab.seams import Object
+from netproof.lab.seams import Object, pod_networks
 
 CORE = GITHUB + "coredns/coredns/issues/"
 
@@ -155,6 +155,6 @@ FAULTS = (
         seen=GITHUB + "projectcalico/calico/issues/3795",
         spares=SPARED,
         turns=(Turn("DNS-0[12]/*", ("x/b -> *",)), Turn("DNS-16/*", ("x/b -> *",))),
-        rules=rule("prerouting", "th dport 53 drop", node="lab-2"),
+        rules=rule("prerouting", f"ip saddr {pod_networks(TWO)[0]} th dport 53 drop", node=TWO),
     ),
 )

@@ -347,7 +347,6 @@ FAULTS = (
             Turn("NPP-04[abcd]/*", ("x/c -> x/*",)),
             Turn("NPP-04e/*", ("y/* -> x/*",)),
             Turn("NPI-05b/*", ("* -> x/c *",)),
-            Turn("NPI-06/*", ("* -> x/c *",)),
         ),
         objects=_with_selectors(_labels_alone),  # type: ignore[arg-type]
     ),
@@ -404,7 +403,13 @@ FAULTS = (
         breaks="the ports of a rule are ignored",
         seen=GITHUB + "noironetworks/aci-containers/issues/1653",
         spares=SPARED,
-        turns=(Turn("NPR-0[1569]*"), Turn("NPI-04c/*", ("x/* -> *",)), Turn("NPC-03/*")),
+        turns=(
+            Turn("NPR-01[ab]*"),
+            Turn("NPR-0[56]*"),
+            Turn("NPR-09/*", ("z/* -> *",)),
+            Turn("NPI-04c/*", ("x/* -> *",)),
+            Turn("NPC-03/*"),
+        ),
         plane=allows(_any_port),
     ),
     Fault(
