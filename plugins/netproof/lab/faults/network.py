@@ -56,7 +56,7 @@ FAULTS = (
         breaks="pods of one node see each other under the node's address",
         seen=GITHUB + "cloudnativelabs/kube-router/issues/173",
         spares=("POD-01/*", "POD-02/*", "POD-06b/*"),
-        turns=(Turn("POD-06a/*")),
+        turns=(Turn("POD-06a/*"),),
         rules=lambda text, node: rule("postrouting", f"{_between_own(node)} ct status != dnat masquerade")(text, node),
     ),
     Fault(
