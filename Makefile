@@ -31,7 +31,8 @@ testbed: $(VENV)/ready ## what a kind cluster needs where no container registry 
 test-kind: $(VENV)/ready cluster-means ## the project's own tests that need a real cluster: broken networks, interrupted runs, wrong input
 	$(PYTEST) plugins/tests -m kind
 
-bench: $(VENV)/ready cluster-means ## rounds, convergence and memory on kind with Cilium, each beside its limit
+bench: $(VENV)/ready lab-means cluster-means ## rounds, convergence and memory on the lab and on kind with Cilium, each beside its limit
+	$(VENV)/bin/python plugins/bench/lab.py
 	$(VENV)/bin/python plugins/bench/bench.py
 
 lint: $(VENV)/ready ## ruff, mypy, import contracts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import secrets
 import select
 import subprocess
@@ -118,9 +119,9 @@ def _start(settings: Settings) -> subprocess.Popen[str]:
 
 
 def _environment() -> dict[str, str]:
-    import os
-
-    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    """Ours, with this package first on the path: a checkout is not always installed."""
+    known = os.environ.get("PYTHONPATH", "")
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), known)))}
 
 
 def _outsider(settings: Settings, name: str) -> dict[str, Any]:

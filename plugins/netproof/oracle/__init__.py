@@ -6,7 +6,7 @@
 It is a reading of the API's text alone, and no part of it knows how any implementation works. It speaks of policy only: a flow that is
 allowed connects if somebody listens there, and a port that nobody serves is allowed or denied like any other.
 
-`fields` reads objects and names what is wrong with them, `policy` gives their parts a meaning, `decide` puts them together.
+`fields` reads objects and names what is wrong with them, `selector` and `policy` give their parts a meaning, `decide` puts them together.
 """
 
 from __future__ import annotations

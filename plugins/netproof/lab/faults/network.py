@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from netproof.lab.faults.edits import rule
 from netproof.lab.faults.model import Fault, Turn
 from netproof.lab.faults.policy import GITHUB, ONE, TWO
+from netproof.lab.plane.model import Allow, Isolation, Peer, Plane, Pod
 from netproof.lab.seams import POD_NETWORKS, pod_networks
 
 _CROSSING = ("*/b -> */[ac] *", "*/[ac] -> */b *")
@@ -19,6 +22,20 @@ def _from_others(node: str) -> str:
 def _between_own(node: str) -> str:
     own = pod_networks(node)[0]
     return f"ip saddr {own} ip daddr {own}"
+
+
+def _apart(plane: Plane) -> Plane:
+    """Pods of the tests' namespaces let in what comes from their own, and what is no pod."""
+    others = [pod for pod in plane.pods if pod.namespace != "kube-system"]
+
+    def walled(pod: Pod) -> Isolation:
+        strangers = tuple(address for other in others if other.namespace != pod.namespace for address in other.addresses)
+        everybody = tuple(Peer(network, tuple(a for a in strangers if (":" in a) == (":" in network))) for network in ("0.0.0.0/0", "::/0"))
+        return Isolation(pod.key, pod.addresses, "ingress", (Allow("namespaces", everybody, None),))
+
+    closed = {(one.pod, one.direction) for one in plane.isolations}
+    more = [walled(pod) for pod in plane.own if pod in others and (pod.key, "ingress") not in closed]
+    return replace(plane, isolations=(*plane.isolations, *more))
 
 
 def _lossy(text: str, node: str) -> str:
@@ -74,5 +91,13 @@ FAULTS = (
         spares=("POD-01/*", "POD-03a/*"),
         turns=(Turn("POD-02/*", ("*/b -> *", "* -> */b *")), Turn("NPO-01b/*", ("* -> web (NodePort of lab-2)*",))),
         links=lambda machine: machine.link(TWO, up=False),
+    ),
+    Fault(
+        id="P12",
+        breaks="pods of different namespaces do not reach each other",
+        seen=GITHUB + "kubevirt/kubevirtci/issues/1614",
+        spares=("DNS-01/*", "DNS-16/*"),
+        turns=(Turn("POD-08/*"), Turn("NPI-01a/*", ("x/* -> y/*", "y/* -> x/*"))),
+        plane=_apart,
     ),
 )

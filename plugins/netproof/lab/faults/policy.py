@@ -9,7 +9,7 @@ from dataclasses import replace
 from netproof.lab.faults.edits import allows, anywhere, egress, frozen, ingress, isolations, only_on, peers, policies, rule
 from netproof.lab.faults.model import Fault, Turn
 from netproof.lab.plane.model import ANY_PORT, Allow, Direction, Isolation, Peer, Plane, PortRange
-from netproof.lab.seams import NODE_NETWORKS, POD_NETWORKS, Object, pod_networks
+from netproof.lab.seams import NODE_NETWORKS, POD_NETWORKS, Object, Snapshot, pod_networks
 
 GITHUB = "https://github.com/"
 ONE, TWO = "lab-1", "lab-2"  # where the pods a and c stand, and b
@@ -219,6 +219,15 @@ def _deleted_with_its_neighbours() -> object:
         )
 
     return changed
+
+
+def _selecting_everywhere(snapshot: Snapshot, _node: str) -> Snapshot:
+    """Each policy stands in every namespace."""
+    names = [item["metadata"]["name"] for item in snapshot.get("Namespace", ())]
+    copies = [
+        policy | {"metadata": policy["metadata"] | {"namespace": name}} for policy in snapshot.get("NetworkPolicy", ()) for name in names
+    ]
+    return {**snapshot, "NetworkPolicy": copies}
 
 
 def _never_told(isolation: Isolation) -> None:
@@ -603,6 +612,22 @@ FAULTS = (
         spares=SPARED,
         turns=(Turn("NPP-07a/*", ("x/* -> y/a *",)), Turn("NPP-01a/*", ("y/a -> x/*",)), Turn("NPP-01b/*", ("y/* -> x/*",))),
         objects=policies(lambda policy: _each_peer(policy, lambda given: [_of_all_namespaces(peer) for peer in given])),
+    ),
+    Fault(
+        id="N53",
+        breaks="a policy selects pods of its labels in every namespace",
+        seen=GITHUB + "Azure/AKS/issues/1387",
+        spares=SPARED,
+        turns=(Turn("NPI-06/*", ("* -> y/[ab] *", "* -> z/a *")),),
+        objects=_selecting_everywhere,
+    ),
+    Fault(
+        id="N54",
+        breaks="a policy isolates its whole namespace, whatever it selects",
+        seen=GITHUB + "cloudnativelabs/kube-router/issues/614",
+        spares=SPARED,
+        turns=(Turn("NPI-05[ab]/*", ("* -> x/c *",)), Turn("NPC-04b/*")),
+        objects=policies(lambda policy: policy | {"spec": policy["spec"] | {"podSelector": {}}}),
     ),
 )
 
