@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from netproof.lab.plane.model import Allow, contains
+from netproof.lab.plane.policy import isolations
 from netproof.model.flow import SCTP, TCP, UDP, Family, Port
 from netproof.model.history import Decision
 from netproof.oracle import Clause, Direction, Endpoint, Isolation, Outside, Pod, PolicyError, Snapshot, decide
@@ -444,14 +446,10 @@ def test_a_policy_without_a_name_is_refused() -> None:
         world({"metadata": {"namespace": "x"}, "spec": {}})
 
 
-def unknown_pod() -> object:
-    return decide(world(), pod("x/q" if False else "x/a", name="q"), pod("x/a"), WEB)
-
-
 @pytest.mark.parametrize(
     ("ask", "says"),
     [
-        (lambda: world().pod("x/q"), "there is no pod x/q"),
+        (lambda: world().pod("x/r"), "there is no pod x/r; there are x/a, x/b"),
         (lambda: decide(world(), pod("x/a", name="q"), pod("x/b"), WEB), "there is no pod x/q"),
         (lambda: decide(world(), pod("x/a", labels={}), pod("x/b"), WEB), "x/a is not the pod of that name in the snapshot"),
         (lambda: decide(world(pods=[pod("x/a", addresses={}), pod("x/b")]), pod("x/a", addresses={}), pod("x/b"), WEB), "no IPv4 address"),
@@ -486,6 +484,360 @@ def test_a_pod_is_read_from_the_api() -> None:
     assert waiting == Pod("x", "a", "", {}, host_network=True, phase="Pending")
 
 
+# laws, over random worlds
+
+KEYS, VALUES = ("pod", "tier", "rank", "none"), ("a", "b", "front", "high", "")
+CIDRS = ("10.0.0.0/24", "10.0.1.0/24", "10.0.0.0/23", "10.0.0.0/8", "0.0.0.0/0", "203.0.113.0/24", "10.0.1.11/32", "fd00:1::/64", "::/0")
+FLOW_PORTS = (TCP(8079), TCP(8080), TCP(8081), UDP(8080), SCTP(8080))
+
+requirements = st.one_of(
+    st.builds(
+        lambda key, operator, values: {"key": key, "operator": operator, "values": values},
+        st.sampled_from((*KEYS, "ns")),
+        st.sampled_from(("In", "NotIn")),
+        st.lists(st.sampled_from((*VALUES, "x", "y")), min_size=1, max_size=2, unique=True),
+    ),
+    st.builds(lambda key, op: {"key": key, "operator": op}, st.sampled_from((*KEYS, "team")), st.sampled_from(("Exists", "DoesNotExist"))),
+)
+labels = st.dictionaries(st.sampled_from(KEYS), st.sampled_from(VALUES), max_size=2)
+selectors = st.one_of(
+    st.just({}),
+    st.sampled_from("abc").map(lambda name: match(pod=name)),
+    st.sampled_from("xyz").map(lambda letter: match(**{NAME_LABEL: letter})),
+    st.builds(lambda equal, more: {"matchLabels": equal, "matchExpressions": more}, labels, st.lists(requirements, max_size=2)),
+)
+
+
+@st.composite
+def blocks(draw: st.DrawFn) -> Object:
+    network = ipaddress.ip_network(draw(st.sampled_from(CIDRS)))
+    holes = [hole for hole in (ipaddress.ip_network(text) for text in CIDRS) if hole.version == network.version and hole != network]
+    within = [str(hole) for hole in holes if hole.subnet_of(network)]  # type: ignore[arg-type]
+    return block(str(network), *(draw(st.lists(st.sampled_from(within), max_size=2, unique=True)) if within else ()))
+
+
+peers = st.one_of(
+    st.builds(lambda pods: {"podSelector": pods}, selectors),
+    st.builds(lambda where: {"namespaceSelector": where}, selectors),
+    st.builds(lambda pods, where: {"podSelector": pods, "namespaceSelector": where}, selectors, selectors),
+    blocks(),
+)
+openings = st.fixed_dictionaries(
+    {},
+    optional={
+        "protocol": st.sampled_from(("TCP", "UDP", "SCTP")),
+        "port": st.sampled_from((8079, 8080, 8081, "web", "web-udp", "both", "absent")),
+    },
+).flatmap(
+    lambda opening: (
+        st.just(opening)
+        if not isinstance(opening.get("port"), int)
+        else st.sampled_from((opening, opening | {"endPort": 8080 + (opening["port"] == 8081)}))
+    )
+)
+
+
+def rules(key: str, *, least: int = 0) -> st.SearchStrategy[list[Object]]:
+    rule = st.fixed_dictionaries({}, optional={key: st.lists(peers, max_size=2), "ports": st.lists(openings, max_size=2)})
+    return st.lists(rule, min_size=least, max_size=2)
+
+
+types = st.sampled_from(([INGRESS], [EGRESS], [INGRESS, EGRESS]))
+
+
+@st.composite
+def drawn(draw: st.DrawFn, *, implied: bool = True) -> Object:
+    """A policy, its name still to be made unique."""
+    sections = draw(st.fixed_dictionaries({}, optional={"ingress": rules("from"), "egress": rules("to")}))
+    given_ = draw(st.one_of(st.none(), types) if implied else types)
+    return policy(draw(st.sampled_from("xyz")), pods=draw(selectors), types=given_, **sections)
+
+
+def numbered(policies: Iterable[Object]) -> list[Object]:
+    return [made | {"metadata": made["metadata"] | {"name": f"p{i}"}} for i, made in enumerate(policies)]
+
+
+sets = st.lists(drawn(), min_size=1, max_size=4).map(numbered)
+explicit = st.lists(drawn(implied=False), min_size=1, max_size=3).map(numbered)
+FLOWS: list[tuple[Endpoint, Endpoint]] = [
+    (a, b) for a, b in itertools.permutations((*PODS[:5], OUTSIDERS[0]), 2) if isinstance(a, Pod) or isinstance(b, Pod)
+]
+law = settings(max_examples=20, deadline=None)
+
+
+def table(*policies: Object, pods: Sequence[Pod] = PODS) -> dict[tuple[str, str, Port], bool]:
+    """Every flow -> whether it is allowed."""
+    seen = world(*policies, pods=pods)
+    known: dict[Endpoint | str, Endpoint] = {p.key: p for p in pods}
+    ends = [(known[a.key] if isinstance(a, Pod) else a, known[b.key] if isinstance(b, Pod) else b) for a, b in FLOWS]
+    return {(_name(a), _name(b), port): decide(seen, a, b, port).decision is ALLOW for a, b in ends for port in FLOW_PORTS}
+
+
+def _name(of: Endpoint) -> str:
+    return of.key if isinstance(of, Pod) else of.name
+
+
+def changed(policies: Iterable[Object], change: Callable[[str, Object], Iterable[Object]]) -> list[Object]:
+    """The policies with each rule replaced by others; `change` gets the key of its peers, `from` or `to`."""
+    made = []
+    for policy_ in policies:
+        spec = dict(policy_["spec"])
+        for section, key in (("ingress", "from"), ("egress", "to")):
+            if section in spec:
+                spec[section] = [new for rule in spec[section] for new in change(key, rule)]
+        made.append(policy_ | {"spec": spec})
+    return made
+
+
+def each_peer(policies: Iterable[Object], change: Callable[[Object], list[Object]]) -> list[Object]:
+    return changed(policies, lambda key, rule: [rule | {key: [new for peer in rule[key] for new in change(peer)]} if key in rule else rule])
+
+
+@law
+@given(sets, st.randoms(use_true_random=False))
+def test_order_does_not_matter(policies: list[Object], dice: Any) -> None:
+    def shuffled(things: list[Any]) -> list[Any]:
+        return dice.sample(things, len(things))
+
+    mixed = changed(policies, lambda _, rule: [{key: shuffled(listed) for key, listed in rule.items()}])
+    for policy_ in mixed:
+        policy_["spec"] |= {section: shuffled(policy_["spec"][section]) for section in ("ingress", "egress") if section in policy_["spec"]}
+    assert table(*shuffled(mixed)) == table(*policies)
+    first, second = world(*policies), world(*reversed(policies))
+    assert [decide(first, a, b, WEB) for a, b in PAIRS] == [decide(second, a, b, WEB) for a, b in PAIRS]
+
+
+@law
+@given(sets)
+def test_a_rule_is_the_union_of_its_peers_and_ports(policies: list[Object]) -> None:
+    def split(key: str, rule: Object) -> list[Object]:
+        sources = [{key: [peer]} for peer in rule.get(key) or ()] or [{}]
+        ports = [{"ports": [port]} for port in rule.get("ports") or ()] or [{}]
+        return [a | b for a in sources for b in ports]
+
+    assert table(*changed(policies, split)) == table(*policies)
+
+
+@law
+@given(explicit)
+def test_a_policy_is_the_union_of_its_rules(policies: list[Object]) -> None:
+    """Each rule alone in a policy of its own, beside one that isolates; the types must be said, else a rule would imply them."""
+    parts = []
+    for policy_ in policies:
+        spec = policy_["spec"]
+        bare = {key: spec[key] for key in ("podSelector", "policyTypes")}
+        parts += [policy_ | {"spec": bare}]
+        parts += [policy_ | {"spec": bare | {section: [rule]}} for section in ("ingress", "egress") for rule in spec.get(section, ())]
+    assert table(*numbered(parts)) == table(*policies)
+
+
+@law
+@given(sets)
+def test_implied_types_are_those_that_the_api_server_fills_in(policies: list[Object]) -> None:
+    def filled(spec: Object) -> Object:
+        return {"policyTypes": [INGRESS, EGRESS] if spec.get("egress") else [INGRESS], **spec}
+
+    assert table(*(policy_ | {"spec": filled(policy_["spec"])} for policy_ in policies)) == table(*policies)
+
+
+@law
+@given(sets)
+def test_match_labels_are_expressions_with_in(policies: list[Object]) -> None:
+    def expressed(selector: Object) -> Object:
+        equal = [{"key": key, "operator": "In", "values": [value]} for key, value in selector.get("matchLabels", {}).items()]
+        return {"matchExpressions": [*selector.get("matchExpressions", []), *equal]}
+
+    def peer(given_: Object) -> list[Object]:
+        return [{key: value if key == "ipBlock" else expressed(value) for key, value in given_.items()}]
+
+    made = each_peer(policies, peer)
+    for policy_ in made:
+        policy_["spec"]["podSelector"] = expressed(policy_["spec"]["podSelector"])
+    assert table(*made) == table(*policies)
+
+
+@law
+@given(sets)
+def test_a_block_is_its_two_halves(policies: list[Object]) -> None:
+    def halves(peer: Object) -> list[Object]:
+        network = ipaddress.ip_network(peer["ipBlock"]["cidr"]) if "ipBlock" in peer else None
+        if network is None or "except" in peer["ipBlock"] or network.prefixlen == network.max_prefixlen:
+            return [peer]
+        return [block(str(half)) for half in network.subnets()]
+
+    assert table(*each_peer(policies, halves)) == table(*policies)
+
+
+@law
+@given(sets)
+def test_an_exception_is_the_block_without_it(policies: list[Object]) -> None:
+    def cut(peer: Object) -> list[Object]:
+        left = [ipaddress.ip_network(peer["ipBlock"]["cidr"])] if "ipBlock" in peer else None
+        if left is None:
+            return [peer]
+        for hole in map(ipaddress.ip_network, peer["ipBlock"].get("except", ())):
+            left = [part for whole in left for part in _without(whole, hole)]
+        return [block(str(part)) for part in left]
+
+    parted = changed(policies, lambda key, rule: [] if rule.get(key) and not any(map(cut, rule[key])) else [rule])
+    assert table(*each_peer(parted, cut)) == table(*policies)
+
+
+def _without(whole: Any, hole: Any) -> list[Any]:
+    if not whole.overlaps(hole):
+        return [whole]
+    return list(whole.address_exclude(hole)) if hole.subnet_of(whole) else []
+
+
+@law
+@given(sets)
+def test_a_range_is_its_ports(policies: list[Object]) -> None:
+    def single(opening: Object) -> list[Object]:
+        if "endPort" not in opening:
+            return [opening]
+        others = {key: value for key, value in opening.items() if key not in ("port", "endPort")}
+        return [others | {"port": number} for number in range(opening["port"], opening["endPort"] + 1)]
+
+    made = changed(
+        policies, lambda _, rule: [rule | {"ports": [new for port in rule["ports"] for new in single(port)]} if "ports" in rule else rule]
+    )
+    assert table(*made) == table(*policies)
+
+
+@law
+@given(sets)
+def test_for_not_in_an_absent_key_is_a_value_of_its_own(policies: list[Object]) -> None:
+    """Pods that lack a key are like pods with a value that nobody names, unless somebody asks for the key itself."""
+
+    def without_exists(selector: Object) -> Object:
+        kept = [one for one in selector.get("matchExpressions", ()) if one["operator"] in ("In", "NotIn")]
+        return selector | {"matchExpressions": kept}
+
+    made = each_peer(policies, lambda peer: [{key: value if key == "ipBlock" else without_exists(value) for key, value in peer.items()}])
+    for policy_ in made:
+        policy_["spec"]["podSelector"] = without_exists(policy_["spec"]["podSelector"])
+    strangers = [replace(p, labels={**dict.fromkeys(KEYS, "unheard-of"), **p.labels}) for p in PODS]
+    assert table(*made, pods=strangers) == table(*made)
+
+
+@law
+@given(explicit, st.integers(0, 2), types, rules("from", least=1), rules("to", least=1))
+def test_a_further_rule_denies_nothing(
+    policies: list[Object], which: int, given_: list[str], ingress: list[Object], egress: list[Object]
+) -> None:
+    """The types are said: where they are implied, a first egress rule isolates."""
+    chosen = policies[which % len(policies)]
+    more = {"ingress": ingress, "egress": egress} if len(given_) == 2 else {"ingress": ingress} if INGRESS in given_ else {"egress": egress}
+    spec = chosen["spec"] | {section: [*chosen["spec"].get(section, ()), *added] for section, added in more.items()}
+    before, after = table(*policies), table(*(p | {"spec": spec} if p is chosen else p for p in policies))
+    assert all(after[flow] for flow, allowed in before.items() if allowed)
+
+
+@law
+@given(sets, drawn())
+def test_a_further_policy_opens_by_its_own_rules_and_closes_by_its_own_isolation(policies: list[Object], added: Object) -> None:
+    *known, extra = numbered([*policies, added])
+    before, after = world(*known), world(*known, extra)
+    name = f"{extra['metadata']['namespace']}/{extra['metadata']['name']}"
+    for (source, destination), port in itertools.product(FLOWS, FLOW_PORTS):
+        was, now = decide(before, source, destination, port), decide(after, source, destination, port)
+        if (was.decision, now.decision) == (DENY, ALLOW):
+            assert name in {clause.policy for clause in now.allowed_by}
+        if (was.decision, now.decision) == (ALLOW, DENY):
+            assert now.denied_by
+            assert all(isolation.policies == (name,) for isolation in now.denied_by)  # whoever was isolated before was let through
+
+
+@law
+@given(sets)
+def test_a_rule_that_allows_all_leaves_its_subjects_open_whatever_else_there_is(policies: list[Object]) -> None:
+    opened = policy("x", name="open", types=[INGRESS], ingress=[{}])
+    ruled = world(*policies, opened)
+    for source, destination in FLOWS:
+        if isinstance(destination, Pod) and destination.namespace == "x":
+            assert all(isolation.direction is not Direction.INGRESS for isolation in decide(ruled, source, destination, WEB).denied_by)
+
+
+@law
+@given(sets)
+def test_a_flow_passes_where_each_direction_alone_lets_it_pass(policies: list[Object]) -> None:
+    def only(direction: str) -> dict[tuple[str, str, Port], bool]:
+        kept = [p | {"spec": p["spec"] | {"policyTypes": [direction]}} for p in policies if direction in _types_of(p["spec"])]
+        return table(*kept)
+
+    ingress, egress, both = only(INGRESS), only(EGRESS), table(*policies)
+    assert both == {flow: ingress[flow] and egress[flow] for flow in both}
+
+
+def _types_of(spec: Object) -> list[str]:
+    return spec.get("policyTypes") or ([INGRESS, EGRESS] if spec.get("egress") else [INGRESS])
+
+
+@law
+@given(sets)
+def test_reasons_fit_the_decision(policies: list[Object]) -> None:
+    seen = world(*policies)
+    for (source, destination), port in itertools.product(FLOWS, FLOW_PORTS):
+        ruling = decide(seen, source, destination, port)
+        denying = {isolation.direction for isolation in ruling.denied_by}
+        assert (ruling.decision is DENY) == bool(denying)
+        assert not any(clause.direction in denying for clause in ruling.allowed_by)
+        assert not (ruling.rests_on_block and ruling.decision is DENY)
+        assert ruling.judged
+
+
+# another reading
+
+
+def as_objects(policies: Iterable[Object]) -> dict[str, list[Object]]:
+    """The world as the API shows it."""
+
+    def ports(names: Iterable[tuple[str, Port]]) -> list[Object]:
+        return [{"name": name, "protocol": str(port.protocol), "containerPort": port.number} for name, port in names]
+
+    pods = [
+        {
+            "metadata": {"namespace": p.namespace, "name": p.name, "labels": dict(p.labels)},
+            "spec": {"nodeName": p.node, "containers": [{"name": "main", "ports": ports(p.ports)}]},
+            "status": {"phase": p.phase, "podIPs": [{"ip": address} for address in p.addresses.values()]},
+        }
+        for p in PODS
+    ]
+    namespaces = [{"metadata": {"name": name, "labels": {**own, NAME_LABEL: name}}} for name, own in NAMESPACES.items()]
+    return {"Pod": pods, "Namespace": namespaces, "NetworkPolicy": list(policies)}
+
+
+def allows(allow: Allow, peer: str, port: Port) -> bool:
+    """Whether the lab's rule lets through what comes from, or goes to, that address."""
+    by_peer = allow.peers is None or any(
+        contains(one.network, peer) and not any(contains(hole, peer) for hole in one.excepts) for one in allow.peers
+    )
+    by_port = allow.ports is None or any(
+        range_.protocol == port.protocol.lower() and range_.first <= port.number <= range_.last for range_ in allow.ports
+    )
+    return by_peer and by_port
+
+
+@settings(max_examples=40, deadline=None)
+@given(sets, st.sampled_from(Family))
+def test_the_lab_reads_the_text_alike(policies: list[Object], family: Family) -> None:
+    """Two readings, written apart: where they differ one of them is wrong."""
+    seen, objects = world(*policies), as_objects(policies)
+    lab: dict[tuple[str, str], list[Allow]] = {}
+    for node in NODES:
+        for isolation in isolations(objects, node):
+            lab.setdefault((isolation.pod, isolation.direction), []).extend(isolation.allows)
+    outside = Outside("203.0.113.7" if family is Family.IPV4 else "2001:db8::7", "outside")
+    ends: list[tuple[str, str, Endpoint]] = [(p.key, p.addresses[family], p) for p in PODS[:5]] + [("outside", outside.address, outside)]
+    for (name, address, source), (other, there, destination) in itertools.permutations(ends, 2):
+        for port in FLOW_PORTS:
+            out, in_ = lab.get((name, "egress")), lab.get((other, "ingress"))
+            passes = out is None or any(allows(allow, there, port) for allow in out)
+            passes &= in_ is None or any(allows(allow, address, port) for allow in in_)
+            ruling = decide(seen, source, destination, port, family)
+            assert (ruling.decision is ALLOW) == passes, f"{name} -> {other} {port}: the lab {passes}, the oracle: {ruling.why}"
+
+
 def test_it_is_fast() -> None:
     """300 flows under 20 policies, the reading of the policies included."""
     rule = {"from": [{"podSelector": match(pod="a")}, block("10.0.0.0/8", "10.0.0.0/24")], "ports": [{"port": 1}, {"port": "web"}]}
@@ -493,9 +845,9 @@ def test_it_is_fast() -> None:
     flows = [(a, b, TCP(n)) for a, b in PAIRS for n in (8080, 8081, 1, 2, 3)][:300]
     took = []
     for _ in range(3):
-        began = time.perf_counter()
+        began = time.process_time()
         seen = world(*policies)
         for source, destination, port in flows:
             decide(seen, source, destination, port)
-        took.append(time.perf_counter() - began)
+        took.append(time.process_time() - began)
     assert min(took) < 0.05

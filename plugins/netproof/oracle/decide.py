@@ -6,15 +6,27 @@ Quotations are from https://kubernetes.io/docs/concepts/services-networking/netw
 from __future__ import annotations
 
 import ipaddress
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from netproof.model.flow import Family, Port
 from netproof.model.history import Decision
-from netproof.oracle.policy import Address, Block, Policy, Population, PortNames, read
+from netproof.oracle.policy import Address, Block, Policy, Population, PortNames, Rule, read
 from netproof.oracle.values import Clause, Direction, Endpoint, Isolation, Outside, Pod, Ruling
 
 NAME_LABEL = "kubernetes.io/metadata.name"
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """One end of a flow. `pod` is empty for an end outside; `node` is where a pod runs, or the node that the address belongs to."""
+
+    name: str
+    pod: str
+    address: Address
+    node: str
+    kind: str  # pod, node, outside
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +34,10 @@ class _Meaning:
     """What was worked out of a snapshot once."""
 
     pods: Mapping[str, Pod]
-    isolating: Mapping[tuple[str, Direction], tuple[Policy, ...]]
+    ends: Mapping[tuple[str, Family], _End]  # of the pods
     holders: Mapping[Address, tuple[Pod, ...]]  # the living pods of the pod network by their addresses
     nodes: Mapping[Address, str]  # the nodes by theirs
+    isolated: Mapping[tuple[str, Direction], tuple[Isolation, tuple[Rule, ...]]]  # pods, and all rules for them in that direction
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +76,6 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
-class _End:
-    """One end of a flow. `pod` is empty for an end outside; `node` is where a pod runs, or the node that the address belongs to."""
-
-    name: str
-    pod: str
-    address: Address
-    node: str
-    kind: str  # pod, node, outside
-
-
-@dataclass(frozen=True, slots=True)
 class _Side:
     """What the policies of one end say of a flow."""
 
@@ -84,6 +86,9 @@ class _Side:
     @property
     def denies(self) -> bool:
         return self.isolation is not None and not self.allowed_by
+
+
+_OPEN = _Side(None)
 
 
 def decide(world: Snapshot, source: Endpoint, destination: Endpoint, port: Port, family: Family | None = None) -> Ruling:
@@ -99,35 +104,32 @@ def decide(world: Snapshot, source: Endpoint, destination: Endpoint, port: Port,
         return Ruling(Decision.OBSERVE, unpromised, not_judged_because=unpromised)
     names = destination.ports if isinstance(destination, Pod) else frozenset()
     # The two sorts of isolation "are declared independently, and are both relevant for a connection from one pod to another".
-    egress = _side(world._meaning.isolating.get((here.pod, Direction.EGRESS), ()), Direction.EGRESS, here, there, port, names)
-    ingress = _side(world._meaning.isolating.get((there.pod, Direction.INGRESS), ()), Direction.INGRESS, there, here, port, names)
+    egress = _side(world._meaning.isolated.get((here.pod, Direction.EGRESS)), there, port, names)
+    ingress = _side(world._meaning.isolated.get((there.pod, Direction.INGRESS)), here, port, names)
     # "both the egress policy on the source pod and the ingress policy on the destination pod need to allow the connection.
     # If either side does not allow the connection, it will not happen."
     denied_by = tuple(side.isolation for side in (egress, ingress) if side.isolation and side.denies)
     allowed_by = egress.allowed_by + ingress.allowed_by
     if denied_by:
         return Ruling(Decision.DENY, _denied(denied_by, here, there, port), allowed_by, denied_by)
-    return Ruling(Decision.ALLOW, _allowed(allowed_by, here, there), allowed_by, rests_on_block=_rests_on(egress, ingress, here, there))
+    return Ruling(
+        Decision.ALLOW, _allowed((egress, ingress), here, there), allowed_by, rests_on_block=_rests_on(egress, ingress, here, there)
+    )
 
 
-def _side(policies: Sequence[Policy], direction: Direction, subject: _End, peer: _End, port: Port, names: PortNames) -> _Side:
-    """One direction, with the policies that isolate the subject in it.
+def _side(isolated: tuple[Isolation, tuple[Rule, ...]] | None, peer: _End, port: Port, names: PortNames) -> _Side:
+    """One direction: a pod, by what isolates it if anything does, and its peer.
 
     "By default, a pod is non-isolated for egress; all outbound connections are allowed." Isolated, "the only allowed connections from the
     pod are those allowed by the `egress` list of some NetworkPolicy that applies to the pod for egress"; the lists "combine additively".
     The same is said of ingress.
     """
-    if not policies:
-        return _Side(None)
-    ways = [
-        (rule.clause, peers)
-        for policy in policies
-        for rule in policy.rules[direction]
-        if (peers := rule.allowing(peer.pod, peer.address, port, names))
-    ]
-    isolation = Isolation(subject.pod, direction, tuple(sorted(policy.name for policy in policies)))
+    if isolated is None:
+        return _OPEN
+    isolation, rules = isolated
+    ways = [(rule.clause, peers) for rule in rules if (peers := rule.allowing(peer.pod, peer.address, port, names))]
     blocks_only = bool(ways) and all(isinstance(entry, Block) for _, peers in ways for entry in peers)
-    return _Side(isolation, tuple(sorted(clause for clause, _ in ways)), blocks_only)
+    return _Side(isolation, tuple(clause for clause, _ in ways), blocks_only)
 
 
 def _unpromised(source: Endpoint, destination: Endpoint, here: _End, there: _End) -> str:
@@ -157,10 +159,14 @@ def _rests_on(egress: _Side, ingress: _Side, here: _End, there: _End) -> str:
     return next((kind for kind in ("pod", "node") if kind in peers), "")
 
 
-def _allowed(clauses: Sequence[Clause], here: _End, there: _End) -> str:
-    if not clauses:
-        return f"no policy isolates {here.name} for egress or {there.name} for ingress"
-    return f"allowed by {' and by '.join(map(str, clauses))}"
+def _allowed(sides: Sequence[_Side], here: _End, there: _End) -> str:
+    """The first rule of each side is enough to be named."""
+    firsts = [f"{side.allowed_by[0]}{_more(len(side.allowed_by) - 1)}" for side in sides if side.allowed_by]
+    return f"allowed by {' and by '.join(firsts)}" if firsts else f"no policy isolates {here.name} for egress or {there.name} for ingress"
+
+
+def _more(number: int) -> str:
+    return f" (and {number} more)" if number else ""
 
 
 def _denied(isolations: Sequence[Isolation], here: _End, there: _End, port: Port) -> str:
@@ -176,9 +182,10 @@ def _end(world: Snapshot, end: Endpoint, family: Family) -> _End:
     if isinstance(end, Pod):
         if world.pod(end.key) != end:
             raise ValueError(f"{end.key} is not the pod of that name in the snapshot")
-        if family not in end.addresses:
-            raise ValueError(f"{end.key} has no {family} address, but {', '.join(end.addresses.values()) or 'none at all'}")
-        return _End(end.key, end.key, ipaddress.ip_address(end.addresses[family]), end.node, "pod")
+        try:
+            return world._meaning.ends[end.key, family]
+        except KeyError:
+            raise ValueError(f"{end.key} has no {family} address, but {', '.join(end.addresses.values()) or 'none at all'}") from None
     address = ipaddress.ip_address(end.address)
     if Family.of(end.address) is not family:
         raise ValueError(f"{end.address} is not an {family} address")
@@ -202,16 +209,31 @@ def _work_out(world: Snapshot) -> _Meaning:
     policies = [read(policy, population) for policy in world.policies]
     if len({policy.name for policy in policies}) < len(policies):
         raise ValueError("a policy stands twice in the snapshot")
-    return _Meaning(pods, _isolating(policies), _holders(world.pods), _nodes(world))
+    ends = {
+        (pod.key, family): _End(pod.key, pod.key, ipaddress.ip_address(address), pod.node, "pod")
+        for pod in world.pods
+        for family, address in pod.addresses.items()
+    }
+    return _Meaning(pods, ends, _holders(world.pods), _nodes(world), _isolated(policies))
 
 
-def _isolating(policies: Sequence[Policy]) -> dict[tuple[str, Direction], tuple[Policy, ...]]:
-    found: dict[tuple[str, Direction], tuple[Policy, ...]] = {}
-    for policy in policies:
-        for direction in policy.rules:
-            for subject in policy.subjects:
-                found[subject, direction] = (*found.get((subject, direction), ()), policy)
-    return found
+def _isolated(policies: Sequence[Policy]) -> dict[tuple[str, Direction], tuple[Isolation, tuple[Rule, ...]]]:
+    """Who is isolated, and by what: in the order of the policies' names, as "order of evaluation does not affect the policy result".
+
+    "A pod is isolated for egress if there is any NetworkPolicy that both selects the pod and has "Egress" in its `policyTypes`", and
+    likewise for ingress.
+    """
+    selecting: dict[tuple[str, Direction], list[Policy]] = {}
+    for policy in sorted(policies, key=lambda policy: policy.name):
+        for direction, subject in itertools.product(policy.rules, policy.subjects):
+            selecting.setdefault((subject, direction), []).append(policy)
+    return {
+        (pod, direction): (
+            Isolation(pod, direction, tuple(policy.name for policy in those)),
+            tuple(rule for policy in those for rule in policy.rules[direction]),
+        )
+        for (pod, direction), those in selecting.items()
+    }
 
 
 def _holders(pods: Sequence[Pod]) -> dict[Address, tuple[Pod, ...]]:

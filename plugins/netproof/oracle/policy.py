@@ -196,9 +196,10 @@ class Rule:
 
     def allowing(self, pod: str, address: Address, port: Port, names: PortNames) -> list[Peer]:
         """The peers by which this rule allows such traffic: "Items in this list are combined using a logical OR operation."."""
-        if not any(opening.admits(port, names) for opening in self.openings):  # `ports`: "combined using a logical OR"
-            return []
-        return [peer for peer in self.peers if peer.covers(pod, address)]
+        for opening in self.openings:  # `ports`: "combined using a logical OR"
+            if opening.admits(port, names):
+                return [peer for peer in self.peers if peer.covers(pod, address)]
+        return []
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,9 +26,9 @@ from netproof.world.world import World
 
 Object = dict[str, Any]
 LOOKS = 3  # at a listener before it is called dead
-# What a relabelled pod may take beside what any change may: some implementations give it a new identity first (18 to 26 s were measured
-# on a busy kind cluster), and Kubernetes sets no bound on that.
-RELABEL_PATIENCE = 2.0
+# How many times the cap a change of labels may take: some implementations first give the pod, or every pod of the namespace, a new
+# identity (18 to 32 s were measured on kind clusters), and Kubernetes sets no bound on that.
+RELABEL_PATIENCE = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ class Case:
         return judgement
 
     def _patient(self, limits: Limits, queued: Sequence[tuple[str, Object]]) -> Limits:
-        relabels = any(verb not in ("apply", "remove") and "/pods/" in verb for verb, _ in queued)
+        relabels = any(verb not in ("apply", "remove") for verb, _ in queued)
         return replace(limits, cap=limits.cap * RELABEL_PATIENCE) if relabels else limits
 
     # what the plugin asks
