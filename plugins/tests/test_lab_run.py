@@ -85,13 +85,29 @@ def test_nothing_is_left_of_a_run_that_was_ended(tmp_path: Path, number: signal.
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    await_file(folder, "candidate", limit=60)
+    await_file(folder, "CaseStarted", "Waiting", limit=60)
     assert len(processes(mark)) > 2
     process.send_signal(number)
     process.wait(timeout=60)
     deadline = time.monotonic() + 10
     while processes(mark) and time.monotonic() < deadline:
         time.sleep(0.1)
+    assert processes(mark) == []
+
+
+def test_a_signal_while_the_session_ends_keeps_nobody_from_cleaning_up(tmp_path: Path) -> None:
+    """It may come while other plugins end the session; the run is over by then, and its report stands."""
+    (tmp_path / "late_signal.py").write_text(
+        "import os, signal, pytest\n@pytest.hookimpl(tryfirst=True)\ndef pytest_sessionfinish(): os.kill(os.getpid(), signal.SIGTERM)\n"
+    )
+    folder, mark = tmp_path / "report", f"lab-late-{os.getpid()}"
+    environment = os.environ | {"PYTHONPATH": str(tmp_path), "NETPROOF_TEST_MARK": mark}
+    words = command(folder, "-p", "late_signal", "-k", "POD-01/tcp")
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "SIGTERM: cleaning up" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert [result["verdict"] for result in json.loads((folder / "report.json").read_text())["results"]] == ["pass"]
     assert processes(mark) == []
 
 

@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -67,6 +68,7 @@ class Controller:
         self.code = 0
         self.signal = ""
         self._ticker: Ticker | None = None
+        self._finished = False
 
     @classmethod
     def start(cls, config: pytest.Config) -> None:
@@ -77,6 +79,7 @@ class Controller:
         except Problem as problem:
             raise pytest.UsageError(str(problem)) from None
         config.pluginmanager.register(controller, CONTROLLER)
+        config.pluginmanager.register(Shield(controller))
         if config.getoption("dist", "no") == "no" and not config.getoption("tx", None):
             Worker.join(config, controller.assignment)
 
@@ -108,10 +111,28 @@ class Controller:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        self.finish(session, exitstatus)
+
+    def finish(self, session: pytest.Session, exitstatus: int) -> None:
+        """Clean up and write the reports; a second call does nothing."""
+        if self._finished:
+            return
+        self._finished = True
         if self._ticker:
             self._ticker.stop()
         notes, leftovers = self._clean_up()
         session.exitstatus = self._write_reports(int(exitstatus), notes, leftovers)
+
+    def hold(self) -> None:
+        """From now on a signal no longer breaks off what is being done, which is to end; a second one leaves at once."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, self._leave)
+        sys.stderr.write(f"\n{signal.Signals(number).name}: cleaning up; once more leaves at once\n")
+        sys.stderr.flush()
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         if self.document:
@@ -199,9 +220,7 @@ class Controller:
     # end
 
     def _clean_up(self) -> tuple[list[str], list[str]]:
-        """Remove all that this run made; returns notes and what is left. A second signal leaves at once, naming the command."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._leave)
+        """Remove all that this run made; returns notes and what is left."""
         state = ClusterState.read(self.folder)
         entry = registry.find(self.assignment.run)
         if state is None and entry is None:
@@ -276,6 +295,21 @@ class Controller:
         """The run's folder has done its duty, unless a kept cluster's kubeconfig lies in it or something is left."""
         if not leftovers and not self.settings.keep:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Shield:
+    """The outermost of the hooks that end a session: a signal that comes while others end it must not keep us from cleaning up."""
+
+    def __init__(self, controller: Controller) -> None:
+        self._controller = controller
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> Iterator[None]:
+        self._controller.hold()
+        try:
+            yield
+        finally:
+            self._controller.finish(session, exitstatus)
 
 
 def _run_id() -> str:

@@ -96,7 +96,8 @@ def _settle(runner: Runner, script: Script, history: History, progress: Callable
     flows = list(script.expected)
     known: Course | None = None
     while (step := next_step(history, known := read(history, known))) is not Step.DONE:
-        progress(f"{step} of {len(flows)} flows", runner.clock() - history.changed, script.limits.cap)
+        limit = script.limits.cap + (0.0 if step is Step.CANDIDATE else script.limits.stable_most)
+        progress(f"{step} of {len(flows)} flows", runner.clock() - history.changed, limit)
         if step is Step.AFTERWARDS:
             history = replace(history, checked=True, incidents=(*history.incidents, *script.afterwards()))
         elif step is Step.BURST:
