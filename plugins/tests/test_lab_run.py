@@ -61,7 +61,7 @@ def test_a_run_passes_and_says_what_it_is(tmp_path: Path) -> None:
     assert set(verdicts.values()) == {"pass"}
     assert len(verdicts) == 6
     assert report["header"]["conformance"] is False
-    assert "not a real cluster" in said
+    assert "no real cluster" in said
 
 
 def test_a_fault_is_noticed_where_it_is(tmp_path: Path) -> None:

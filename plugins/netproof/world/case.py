@@ -12,10 +12,12 @@ from netproof.model.flow import Flow
 from netproof.model.history import Decision, Expectation, History, Incident, Judgement, Limits
 from netproof.model.outcome import Outcome, Phase, Round
 from netproof.model.verdict import Verdict, worst
+from netproof.oracle import Ruling
 from netproof.verdict.cell import evaluate
 from netproof.verdict.control import Side, refuse_unchanged
 from netproof.verdict.judge import judge
 from netproof.world import sentinel
+from netproof.world.foretold import agreed, rulings
 from netproof.world.pace import hold
 from netproof.world.pods import Pod
 from netproof.world.runner import Runner
@@ -103,6 +105,7 @@ class Case:
         queued, self._queue = self._queue, []
         policies = [obj for verb, obj in queued if verb in ("apply", "remove")]
         self._refuse_unchanged(expected, policies, sheltered=with_sentinel)
+        expected = agreed(self.id, expected, self._foretold(expected, queued), self.world)
         script = Script(
             expected=expected,
             change=lambda: self._carry_out(queued),
@@ -120,6 +123,19 @@ class Case:
         self._carry_over(history)
         raise_for(judgement)
         return judgement
+
+    def _foretold(self, expected: Mapping[Flow, Expectation], queued: Sequence[tuple[str, Object]]) -> dict[Flow, Ruling]:
+        """The oracle's rulings on the policies and labels as they will be."""
+        policies: dict[str, Object] = dict(self.applied)
+        labels: dict[str, dict[str, str | None]] = {}
+        for verb, obj in queued:
+            if verb == "apply":
+                policies[path_of(obj)] = obj
+            elif verb == "remove":
+                policies.pop(path_of(obj), None)
+            else:
+                labels.setdefault(verb, {}).update(obj["metadata"]["labels"])
+        return rulings(self.world, expected, list(policies.values()), labels)
 
     def _patient(self, limits: Limits, queued: Sequence[tuple[str, Object]]) -> Limits:
         relabels = any(verb not in ("apply", "remove") for verb, _ in queued)

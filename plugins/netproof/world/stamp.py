@@ -35,10 +35,10 @@ def sides(policy: Mapping[str, Any]) -> frozenset[str]:
 
 
 def _selectors(spec: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    if "podSelector" in spec:
+    if spec.get("podSelector"):
         yield spec["podSelector"]
-    rules = [*spec.get("ingress", []), *spec.get("egress", [])]
-    for peer in (peer for rule in rules for peer in [*rule.get("from", []), *rule.get("to", [])]):
+    rules = [*(spec.get("ingress") or ()), *(spec.get("egress") or ())]  # a null is as good as nothing
+    for peer in (peer for rule in rules for peer in [*(rule.get("from") or ()), *(rule.get("to") or ())]):
         for kind in ("podSelector", "namespaceSelector"):
-            if kind in peer:
+            if peer.get(kind):
                 yield peer[kind]

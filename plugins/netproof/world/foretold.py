@@ -1,0 +1,93 @@
+"""What NetworkPolicy's text says of a step before it is run: the oracle's ruling on each flow, beside what the case expects."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from netproof.kube.objects import path
+from netproof.model.flow import Flow
+from netproof.model.history import Decision, Expectation
+from netproof.oracle import Outside, Pod, PolicyError, Ruling, Snapshot, decide
+from netproof.oracle.values import Endpoint
+from netproof.world.labels import WORLD
+from netproof.world.verdicts import Misused
+from netproof.world.world import World
+
+Object = Mapping[str, Any]
+Labels = Mapping[str, Mapping[str, str | None]]  # API path of a pod or namespace -> the labels that are about to be set there
+
+
+def rulings(world: World, flows: Iterable[Flow], policies: Sequence[Object], changed: Labels) -> dict[Flow, Ruling]:
+    """The oracle's ruling on each flow between pods, or from a pod to an agent outside; flows through a Service are left out.
+
+    `policies` are those that will stand, as they are sent. Nothing is said where there are none, or where one of them says what the
+    oracle cannot read: the API server is the judge of that.
+    """
+    if not policies:
+        return {}
+    try:
+        snapshot = Snapshot(policies, _pods(world, changed), _namespaces(world, changed))
+    except PolicyError:
+        return {}
+    found = {}
+    for flow in flows:
+        ends = _end(world, snapshot, flow.source, ""), _end(world, snapshot, flow.destination, flow.address)
+        if ends[0] and ends[1] and not flow.question:
+            found[flow] = decide(snapshot, ends[0], ends[1], flow.port, flow.family)
+    return found
+
+
+def agreed(case: str, expected: Mapping[Flow, Expectation], found: Mapping[Flow, Ruling], world: World) -> dict[Flow, Expectation]:
+    """The expectations, each with the rule that decides it. Raises Misused for one that the text of the API contradicts."""
+    made = dict(expected)
+    for flow, ruling in found.items():
+        wanted = expected[flow]
+        why = _short(ruling.why, world)
+        if ruling.judged and wanted.decision in (Decision.ALLOW, Decision.DENY) and wanted.decision is not ruling.decision:
+            raise Misused(f"{case} expects {flow} to be {_word(wanted.decision)}, and its policies say otherwise: {why}")
+        if ruling.judged:
+            made[flow] = replace(wanted, why=why)
+    return made
+
+
+def _word(decision: Decision) -> str:
+    return "allowed" if decision is Decision.ALLOW else "denied"
+
+
+def _pods(world: World, changed: Labels) -> list[Pod]:
+    found = []
+    for namespace in world.namespaces.values():
+        for obj in world.runner.api.list(path("Pod", namespace=namespace)):
+            pod = Pod.of(obj)
+            found.append(replace(pod, labels=_with(pod.labels, changed.get(path("Pod", pod.name, namespace), {}))))
+    return found
+
+
+def _namespaces(world: World, changed: Labels) -> dict[str, dict[str, str]]:
+    found = {}
+    for namespace in world.namespaces.values():
+        where = path("Namespace", namespace)
+        found[namespace] = _with(world.runner.api.get(where)["metadata"].get("labels") or {}, changed.get(where, {}))
+    return found
+
+
+def _with(labels: Mapping[str, str], changes: Mapping[str, str | None]) -> dict[str, str]:
+    return {key: value for key, value in {**labels, **changes}.items() if value is not None}
+
+
+def _end(world: World, snapshot: Snapshot, name: str, address: str) -> Endpoint | None:
+    """Who stands at an end of a flow; None where that is not known: behind a Service, and whose address a client outside has on arrival."""
+    pod = world.pods.get(name)
+    if pod and (not address or address in pod.addresses.values()):
+        return snapshot.pod(f"{pod.namespace}/{pod.pod}")
+    return Outside(address, name) if address and name.startswith("outside/") else None
+
+
+def _short(why: str, world: World) -> str:
+    """In the words of the case: its namespaces by their letters, without the label that every selector carries."""
+    for letter, name in world.namespaces.items():
+        why = why.replace(name, letter)
+    return re.sub(rf",? ?{re.escape(WORLD)}=[^\s,)\]]+", "", why)

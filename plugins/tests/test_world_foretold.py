@@ -1,0 +1,76 @@
+"""The oracle beside a case: it names the rule that decides a flow, and refuses what contradicts the policies."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from netproof.model.flow import TCP, Family, Flow
+from netproof.model.history import Decision, Expectation
+from netproof.world.foretold import agreed, rulings
+from netproof.world.pods import Pod
+from netproof.world.verdicts import Misused
+
+SPACES = {letter: f"netproof-run-w1-1-{letter}" for letter in "xy"}
+ADDRESSES = {"x/a": "10.0.0.1", "x/b": "10.0.0.2", "y/a": "10.0.0.3"}
+
+
+class Api:
+    """Pods and namespaces as the API has them."""
+
+    def list(self, path: str) -> list[dict[str, Any]]:
+        space = path.split("/")[4]
+        return [self._pod(name) for name in ADDRESSES if SPACES[name[0]] == space]
+
+    def get(self, path: str) -> dict[str, Any]:
+        name = path.rsplit("/", 1)[-1]
+        return {"metadata": {"name": name, "labels": {"ns": name[-1]}}}
+
+    def _pod(self, name: str) -> dict[str, Any]:
+        letter, _, pod = name.partition("/")
+        metadata = {"name": pod, "namespace": SPACES[letter], "labels": {"pod": pod}}
+        status = {"phase": "Running", "podIPs": [{"ip": ADDRESSES[name]}]}
+        return {"metadata": metadata, "spec": {"nodeName": f"node-{pod}", "containers": []}, "status": status}
+
+
+def world() -> Any:
+    pods = {n: Pod(n, SPACES[n[0]], n[2:], n, f"node-{n[2:]}", {Family.IPV4: a}) for n, a in ADDRESSES.items()}
+    return SimpleNamespace(namespaces=SPACES, pods=pods, runner=SimpleNamespace(api=Api()))
+
+
+def policy(**spec: Any) -> dict[str, Any]:
+    metadata = {"name": "peers", "namespace": SPACES["x"]}
+    return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata, "spec": {"podSelector": {}, **spec}}
+
+
+FROM_Y = policy(ingress=[{"from": [{"namespaceSelector": {"matchLabels": {"ns": "y"}}}]}])
+IN, OUT = Flow("y/a", "x/b", "10.0.0.2", TCP(80)), Flow("x/a", "x/b", "10.0.0.2", TCP(80))
+
+
+def test_each_flow_has_the_rule_that_decides_it() -> None:
+    expected = {IN: Expectation(Decision.ALLOW), OUT: Expectation(Decision.DENY)}
+    made = agreed("NPP-02a/x", expected, rulings(world(), expected, [FROM_Y], {}), world())
+    assert made[IN].why == "allowed by x/peers ingress[0] (from all pods of namespaces ns=y on any port)"
+    assert made[OUT].why.startswith("x/b is isolated for ingress by x/peers")
+
+
+def test_what_the_policies_contradict_is_refused() -> None:
+    expected = {OUT: Expectation(Decision.ALLOW)}
+    with pytest.raises(
+        Misused, match=r"NPP-02a/x expects x/a -> x/b TCP/80 to be allowed, and its policies say otherwise: x/b is isolated"
+    ):
+        agreed("NPP-02a/x", expected, rulings(world(), expected, [FROM_Y], {}), world())
+
+
+def test_labels_that_are_about_to_change_count() -> None:
+    changed = {f"/api/v1/namespaces/{SPACES['y']}": {"ns": None}}
+    assert rulings(world(), [IN], [FROM_Y], {})[IN].decision is Decision.ALLOW
+    assert rulings(world(), [IN], [FROM_Y], changed)[IN].decision is Decision.DENY
+
+
+def test_nothing_is_said_of_services_and_where_there_is_no_policy() -> None:
+    service = Flow("y/a", "web (ClusterIP)", "10.96.0.7", TCP(80))
+    assert rulings(world(), [service], [FROM_Y], {}) == {}
+    assert rulings(world(), [IN], [], {}) == {}
+    assert rulings(world(), [IN], [policy(ingress="nonsense")], {}) == {}
