@@ -67,6 +67,11 @@ class Found:
         """Every case that claims to notice it does, where it must, and what it spares passes."""
         return bool(self.rows) and all(row.good for row in self.rows)
 
+    @property
+    def undecided(self) -> bool:
+        """It was not killed, and for some case that is for want of evidence."""
+        return not self.killed and any(row.verdict not in (Verdict.PASS, Verdict.FAIL) for row in self.rows if not row.good)
+
 
 def main() -> int:
     said = _arguments()
@@ -78,6 +83,10 @@ def main() -> int:
         for result in pool.map(lambda fault: attempt(fault, cases), faults):
             found.append(result)
             print(line(result), flush=True)
+    for place, result in enumerate(found):
+        if result.undecided:  # a machine that several labs keep busy owes evidence: that fault once more, with the machine to itself
+            found[place] = attempt(result.fault, cases)
+            print(f"alone: {line(found[place])}", flush=True)
     seconds = time.monotonic() - began
     missed = [result.fault.id for result in found if not result.killed]
     alive = unkilled(found, cases) if not said.fault else []
