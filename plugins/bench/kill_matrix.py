@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from netproof.lab.faults import CATALOGUE, Fault, chosen
 from netproof.model.history import Decision
@@ -27,6 +28,7 @@ from netproof.model.verdict import Verdict
 from netproof.report.evidence import load_bundle
 
 ROOT = Path(__file__).resolve().parents[2]
+REPORT = ROOT / "reports" / "kill-matrix.json"
 LABS = 2  # at once
 WORKERS = 5  # of one run; they wait most of the time
 CAP = 3.0  # seconds; the unbroken lab agrees within two
@@ -89,8 +91,11 @@ def main() -> int:
             print(f"alone: {line(found[place])}", flush=True)
     seconds = time.monotonic() - began
     missed = [result.fault.id for result in found if not result.killed]
-    alive = unkilled(found, cases) if not said.fault else []
-    if not said.fault:
+    if said.update:
+        found, seconds = _merged(found, seconds)
+    whole = said.update or not said.fault
+    alive = unkilled(found, cases) if whole else []
+    if whole:
         write(found, alive, cases, seconds)
     print(
         f"{len(found) - len(missed)} of {len(found)} faults killed in {seconds:.0f} s" + (f"; not: {', '.join(missed)}" if missed else "")
@@ -104,8 +109,23 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="every fault of the lab against the cases that claim to notice it")
     parser.add_argument("--fault", action="append", metavar="ID", help="this fault only; may be given more than once")
+    parser.add_argument("--update", action="store_true", help="put what --fault finds into the reports that are there")
     parser.add_argument("--labs", type=int, default=LABS, help=f"labs at once (default: {LABS})")
     return parser.parse_args()
+
+
+def _merged(fresh: Sequence[Found], seconds: float) -> tuple[list[Found], float]:
+    """All that the report holds, with these in the place of what it said of the same faults; and how long all of it took."""
+    data = json.loads(REPORT.read_text())
+    known = {one["id"]: one for one in data["faults"]}
+    again = {one.fault.id: one for one in fresh}
+    found = [again.get(fault.id) or _known(fault, known[fault.id]) for fault in CATALOGUE if fault.id in again or fault.id in known]
+    return found, data["seconds"] + seconds
+
+
+def _known(fault: Fault, told: Mapping[str, Any]) -> Found:
+    rows = tuple(Row(fault.id, **row | {"wrong": tuple(row["wrong"]), "strangers": tuple(row["strangers"])}) for row in told["rows"])
+    return Found(fault, rows, told["seconds"], told["trouble"])
 
 
 def collected() -> dict[str, str]:
@@ -222,8 +242,8 @@ def write(found: Sequence[Found], alive: Sequence[str], cases: Mapping[str, str]
         ],
         "unkilled": {case: explanation(case) for case in alive},
     }
-    (ROOT / "reports" / "kill-matrix.json").write_text(json.dumps(data, indent=1) + "\n")
-    (ROOT / "reports" / "kill-matrix.md").write_text(page(found, alive, cases, seconds))
+    REPORT.write_text(json.dumps(data, indent=1) + "\n")
+    REPORT.with_suffix(".md").write_text(page(found, alive, cases, seconds))
 
 
 def page(found: Sequence[Found], alive: Sequence[str], cases: Mapping[str, str], seconds: float) -> str:

@@ -81,7 +81,7 @@ FAULTS = (
         breaks="one connection in ten to another node is lost",
         seen=GITHUB + "weaveworks/weave/issues/3355",
         spares=("POD-01/*", "POD-03a/*"),
-        turns=(Turn("POD-02/*", _CROSSING), Turn("POD-03b/*", _CROSSING)),
+        turns=(Turn("POD-02/*"), Turn("POD-03b/*")),
         rules=_lossy,
     ),
     Fault(

@@ -195,7 +195,7 @@ FAULTS = (
         breaks="a cluster IP hides the client's address",
         seen=GITHUB + "openshift/origin/issues/11042",
         spares=SPARED,
-        turns=(Turn("SVC-12/*"), Turn("NPT-06a/*", ("y/a -> only-b *", "y/b -> only-a *")), Turn("NPR-09/*")),
+        turns=(Turn("SVC-12/*"), Turn("NPT-06a/*", ("y/a -> only-b *", "y/b -> only-a *"))),
         plane=choices(_hidden_clients),
     ),
     Fault(
