@@ -36,8 +36,7 @@ LIMIT = 400.0
 
 # Why no fault kills a case, where that is so.
 UNKILLED: Mapping[str, str] = {
-    "LBR-01/*": "the lab's load balancer is its control plane, which no fault of the data plane reaches; withheld addresses were seen on "
-    "kind, where MetalLB was not installed",
+    "LBR-01/*": "addresses are given by the lab's control plane, and every fault is one of the data plane, of DNS or of links",
 }
 
 
