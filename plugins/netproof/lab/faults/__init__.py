@@ -1,4 +1,4 @@
-"""The catalogue of faults: ways to break the lab on purpose, each seen in a real cluster, each with the cells that it must turn."""
+"""The catalogue of faults: ways to break the lab on purpose, where each or its like was seen, and the cells that it must turn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A fault: what it breaks, where that was seen in reality, which cells it must turn, and the edit that does it."""
+"""A fault: what it breaks, where that or its like was seen, which cells it must turn, and the edit that does it."""
 
 from __future__ import annotations
 

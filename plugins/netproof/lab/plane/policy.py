@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from netproof.lab.facts import among, is_part
 from netproof.lab.plane.model import ANY_PORT, Allow, Direction, Isolation, Peer, Pod, PortRange, contains
 from netproof.lab.seams import Object, Snapshot
 
@@ -31,24 +32,7 @@ def isolations(snapshot: Snapshot, node: str) -> tuple[Isolation, ...]:
 
 def matches(selector: Object, labels: Labels) -> bool:
     """Whether labels satisfy a label selector. An empty one matches everything."""
-    wanted: Labels = selector.get("matchLabels") or {}
-    if any(labels.get(key) != value for key, value in wanted.items()):
-        return False
-    return all(_satisfies(expression, labels) for expression in selector.get("matchExpressions") or ())
-
-
-def _satisfies(expression: Object, labels: Labels) -> bool:
-    value, values = labels.get(expression["key"]), expression.get("values") or ()
-    match expression["operator"]:
-        case "In":
-            return value in values
-        case "NotIn":
-            return value not in values  # also where there is no such label
-        case "Exists":
-            return value is not None
-        case "DoesNotExist":
-            return value is None
-    raise ValueError(f"no such operator in a selector: {expression['operator']}")
+    return is_part(selector.get("matchLabels") or {}, labels) and among(labels, selector.get("matchExpressions") or ())
 
 
 def _has_network(pod: Object) -> bool:
