@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from netproof.model.flow import Flow
@@ -117,9 +117,14 @@ def _pace(runner: Runner, script: Script, history: History) -> None:
 def _round(runner: Runner, script: Script, phase: Phase) -> Round:
     """One round. Where one of several may answer, one answer says little of who else still would: each flow is then asked many times."""
     if not script.by_chance:
-        return runner.fleet.round(list(script.expected), phase, plan=_manner(script))
-    asked = runner.fleet.burst(dict.fromkeys(script.expected, CHANCES), rate=runner.budget.rate)
+        return runner.fleet.round(list(script.expected), phase, plan=_manner(script), meant=_meant(script))
+    asked = runner.fleet.burst(dict.fromkeys(script.expected, CHANCES), rate=runner.budget.rate, meant=_meant(script))
     return replace(asked, phase=phase)
+
+
+def _meant(script: Script) -> dict[Flow, Collection[str]]:
+    """Which agents may answer: none on flows to be refused, the responders where they are said, else any."""
+    return {flow: e.responders for flow, e in script.expected.items() if e.responders or e.decision is Decision.REFUSE}
 
 
 def _manner(script: Script) -> Plan:
@@ -136,7 +141,7 @@ def _burst(runner: Runner, script: Script) -> Round:
         now = runner.clock()
         return Round(Phase.BURST, now, now, ())
     runner.budget.spend(sum(counts.values()))
-    return runner.fleet.burst(counts, rate=runner.budget.rate)
+    return runner.fleet.burst(counts, rate=runner.budget.rate, meant=_meant(script))
 
 
 def _burst_size(expectation: Expectation, limits: Limits) -> int:
