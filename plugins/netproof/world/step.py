@@ -13,6 +13,7 @@ from netproof.probe.fleet import REFUSAL, ROUND, Plan
 from netproof.verdict.control import uncontrolled
 from netproof.verdict.course import Course, read
 from netproof.verdict.settle import CONTROL_ROUNDS, Step, next_step
+from netproof.world.burst import burst
 from netproof.world.pace import ROUND_EVERY, hold
 from netproof.world.runner import Runner
 
@@ -101,7 +102,8 @@ def _settle(runner: Runner, script: Script, history: History, progress: Callable
         if step is Step.AFTERWARDS:
             history = replace(history, checked=True, incidents=(*history.incidents, *script.afterwards()))
         elif step is Step.BURST:
-            history = _add(history, _burst(runner, script))
+            made = burst(runner, script.expected, script.limits, _meant(script), progress)
+            history = replace(history, rounds=(*history.rounds, *made))
         else:
             _pace(runner, script, history)
             history = _add(history, _round(runner, script, step.phase or Phase.CANDIDATE))
@@ -130,23 +132,6 @@ def _meant(script: Script) -> dict[Flow, Collection[str]]:
 def _manner(script: Script) -> Plan:
     refused = any(e.decision is Decision.REFUSE for e in script.expected.values())
     return REFUSAL if refused else ROUND
-
-
-def _burst(runner: Runner, script: Script) -> Round:
-    wanted = {flow: _burst_size(e, script.limits) for flow, e in script.expected.items()}
-    wanted = {flow: count for flow, count in wanted.items() if count}
-    share = runner.budget.share(sum(wanted.values()))
-    counts = {flow: max(1, int(count * share)) for flow, count in wanted.items()} if share > 0 else {}
-    if not counts:
-        now = runner.clock()
-        return Round(Phase.BURST, now, now, ())
-    runner.budget.spend(sum(counts.values()))
-    return runner.fleet.burst(counts, rate=runner.budget.rate, meant=_meant(script))
-
-
-def _burst_size(expectation: Expectation, limits: Limits) -> int:
-    sizes = {Decision.DENY: limits.burst_denied, Decision.ALLOW: limits.burst_allowed}
-    return sizes.get(expectation.decision, 0)
 
 
 def _add(history: History, round_: Round) -> History:
