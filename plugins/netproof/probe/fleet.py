@@ -15,9 +15,10 @@ from netproof.model.flow import Flow, Port
 from netproof.model.history import Incident
 from netproof.model.outcome import Attempt, Outcome, Phase, Probe, Round
 from netproof.probe.stream import AgentLost, AgentRefused, AgentUnreachable, Dial, Identity, Setting, Stream, hopeless
-from netproof.probe.wire import ANYBODY, REFUSAL, ROUND, Faces, Meant, Plan, Reader, Sight, broken, by_source, specification
+from netproof.probe.wire import ANYBODY, GLANCE, REFUSAL, ROUND, Faces, Meant, Plan, Reader, Sight, broken, by_source, specification
 
 __all__ = [
+    "GLANCE",
     "REFUSAL",
     "ROUND",
     "AgentLost",

@@ -33,6 +33,7 @@ class Plan:
 
 
 ROUND = Plan()
+GLANCE = Plan(offsets=(0.0,), timeout=0.15)  # long enough to see what connects: answers came within 0.05 s on clusters that were not busy
 # Where refusal is what is tested: one attempt long enough for TCP's second SYN, and apart, since ICMP errors are rate-limited.
 REFUSAL = Plan(offsets=(0.0,), timeout=3.0, spacing=0.25)
 
