@@ -20,7 +20,7 @@ from typing import TypeVar, cast
 import pytest
 from labobjects import addresses, endpoint, pod, policy, service, slices, snapshot
 from netproof.lab.plane.reconcile import PIECE, Reconciler
-from netproof.lab.seams import Object, RulesRefused, Runtime, node_addresses, outsider_addresses
+from netproof.lab.seams import Object, RulesRefused, Runtime, Snapshot, node_addresses, outsider_addresses
 
 PATIENCE = 5.0  # for an answer that must come; the machine may be busy
 AT_ONCE = 0.9  # for one that must come before a second SYN could bring it
@@ -245,18 +245,18 @@ def machine(net: Net) -> Machine:
 
 
 @pytest.fixture(scope="module")
-def reconciler(machine: Machine) -> Reconciler:
-    return Reconciler(cast("Runtime", machine), nodes=NODES)
+def reconcilers(machine: Machine) -> list[Reconciler]:
+    return [Reconciler(cast("Runtime", machine), node) for node in NODES]
 
 
 @pytest.fixture
-def become(reconciler: Reconciler) -> Callable[..., None]:
+def become(reconcilers: list[Reconciler]) -> Callable[..., None]:
     """Bring the rules for some objects, and the four pods, to the nodes."""
 
-    def reconcile(*objects: Object | list[Object]) -> None:
-        asyncio.run(reconciler.reconcile(snapshot(A, B, C, Y, *objects)))
+    async def reconcile(given: Snapshot) -> None:
+        await asyncio.gather(*(reconciler.reconcile(given) for reconciler in reconcilers))
 
-    return reconcile
+    return lambda *objects: asyncio.run(reconcile(snapshot(A, B, C, Y, *objects)))
 
 
 Become = Callable[..., None]

@@ -15,7 +15,7 @@ from netproof.lab.plane.model import Allow, Backend, Choice, Frontend, Peer, Pla
 from netproof.lab.plane.policy import matches
 from netproof.lab.plane.reconcile import Edit, Reconciler, changes
 from netproof.lab.plane.text import text
-from netproof.lab.seams import Object, RulesRefused, Runtime, Snapshot
+from netproof.lab.seams import NODES, Object, RulesRefused, Runtime, Snapshot
 
 A, B, C = pod("x/a", "lab-1", 10), pod("x/b", "lab-2", 11), pod("x/c", "lab-1", 12)
 Y = pod("y/a", "lab-3", 13, ports=[{"name": "web", "containerPort": 8081}])
@@ -332,8 +332,8 @@ def test_a_change_touches_what_differs_alone() -> None:
         text(plan(given, "lab-1")) for given in (snapshot(ALL, service("x/web", 1)), snapshot(ALL, service("x/web", 1), policy("x/p")))
     )
     (change,) = changes(before, after)
-    assert "frontends-" not in change.partition("chain prerouting")[0]
-    assert "chain ingress-" in change
+    assert "frontends-" not in change.partition("flush chain inet lab prerouting")[0]
+    assert "add chain inet lab ingress-" in change
 
 
 def test_edited_rules_may_use_a_name_twice() -> None:
@@ -351,7 +351,7 @@ class Recorder:
         self.refuses = False
 
     async def apply(self, node: str, rules: str) -> None:
-        if self.refuses and node == "lab-1":
+        if self.refuses:
             raise RulesRefused("no")
         self.applied.append(node)
         assert rules
@@ -362,9 +362,10 @@ class Recorder:
 
 
 def reconcile(machine: Recorder, *given: Snapshot, edit: Edit = WHOLE) -> None:
-    reconciler = Reconciler(cast("Runtime", machine), edit)
+    reconcilers = [Reconciler(cast("Runtime", machine), node, edit) for node in NODES]
     for one in given:
-        asyncio.run(reconciler.reconcile(one))
+        for reconciler in reconcilers:
+            asyncio.run(reconciler.reconcile(one))
 
 
 def test_a_node_whose_rules_stay_the_same_is_left_alone() -> None:
@@ -373,15 +374,16 @@ def test_a_node_whose_rules_stay_the_same_is_left_alone() -> None:
     assert machine.applied == ["lab-1", "lab-2", "lab-3", "lab-2"]
 
 
-def test_a_refusal_on_one_node_is_told_and_tried_again() -> None:
+def test_a_refusal_is_told_and_tried_again() -> None:
     machine = Recorder()
-    reconciler = Reconciler(cast("Runtime", machine))
+    reconciler = Reconciler(cast("Runtime", machine), "lab-1")
     machine.refuses = True
     with pytest.raises(RulesRefused):
         asyncio.run(reconciler.reconcile(snapshot(ALL)))
+    assert machine.applied == []
     machine.refuses = False
     asyncio.run(reconciler.reconcile(snapshot(ALL)))
-    assert machine.applied == ["lab-2", "lab-3", "lab-1"]
+    assert machine.applied == ["lab-1"]
 
 
 def behind(*endpoints: Any) -> Snapshot:
