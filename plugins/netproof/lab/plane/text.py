@@ -1,7 +1,8 @@
 """A plan written down as nftables rules.
 
 A table of blocks, one after the other in the order of their dependence. A chain or map that no hook calls is named by its content, so a
-name stands for the same thing for ever; the chains of the hooks are few and short, and they alone name what is in force.
+name stands for the same thing for ever; the chains of the hooks are few and short, and they alone name what is in force. Their rules hold
+no set of their own: a packet on its way through them would find it empty when they are replaced.
 """
 
 from __future__ import annotations
@@ -68,8 +69,9 @@ class _Family:
         itself = f"{self.ip} saddr . {self.ip} daddr @{self._filled('set', 'self', f'{self.type} . {self.type}', selves)}"
         yield from (("postrouting", f"{itself} masquerade"), ("forward", f"{itself} accept"))
         # What goes from a pod of this node to neither a pod nor a node has the node's address, as in most clusters.
-        inner = _set([POD_NETWORKS[self.six], *(node_addresses(node)[self.six] for node in NODES)])
-        yield "postrouting", f"{self.ip} saddr {own} {self.ip} daddr != {inner} masquerade"
+        nodes = [node_addresses(node)[self.six] for node in NODES]
+        inner = self._filled("set", "inner", f"{self.type}; flags interval", [POD_NETWORKS[self.six], *nodes])
+        yield "postrouting", f"{self.ip} saddr {own} {self.ip} daddr != @{inner} masquerade"
         # Both ends must agree: a flow between two pods of the node passes the source's rules and then the destination's.
         for direction, near, far in (("egress", "saddr", "daddr"), ("ingress", "daddr", "saddr")):
             isolated = [one for one in self.plane.isolations if one.direction == direction]
