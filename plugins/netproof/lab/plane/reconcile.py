@@ -17,8 +17,8 @@ from netproof.lab.seams import Runtime, Snapshot
 
 # A transaction is one message to the kernel. The socket of an ordinary user takes 212,992 bytes; a short rule has ten times its text.
 PIECE = 20_000
-# A packet that is among the old rules when a transaction ends no longer finds the elements of what that transaction deletes: denied
-# connections got through, and some were translated, two in a thousand changes. So what nothing leads to any more stays for so many seconds.
+# A packet among rules that a transaction deletes may find their sets empty: of a thousand changes under load two let a connection miss a
+# set written into a rule (measured). So what nothing leads to any more stays for so many seconds.
 LINGERS = 1.0
 _BLOCK = re.compile(r"^\t(set|map|chain) (\S+) \{\n(.*?)^\t\}$", re.MULTILINE | re.DOTALL)
 
