@@ -165,6 +165,7 @@ def attempt(fault: Fault, cases: Mapping[str, str]) -> Found:
 
 def _run(fault: Fault, nodes: Sequence[str], folder: str) -> str:
     options = ["--cluster=lab", f"--netproof-fault={fault.id}", f"--netproof-cap={CAP}", f"--netproof-report={folder}"]
+    options += [f"--netproof-burst={fault.burst}"] if fault.burst else []
     workers = min(WORKERS, len(nodes))
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, "-n", str(workers), *nodes]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=LIMIT, env=os.environ)

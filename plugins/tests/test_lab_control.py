@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from netproof.lab import podspec
 from netproof.lab.controllers import Controllers
-from netproof.lab.dns import Answer, Question, answer
-from netproof.lab.dnswire import Record, encode, parse
+from netproof.lab.dns import Answer, Names, Question, Record, answer
+from netproof.lab.dns import names as names_of
 from netproof.lab.endpoints import slices
 from netproof.lab.facts import Pool
 from netproof.lab.kubelet import Kubelet
 from netproof.lab.machine import Machine
-from netproof.lab.nameserver import DnsServers
+from netproof.lab.nameserver import DnsServers, reply
 from netproof.lab.nodes import first_objects
 from netproof.lab.seams import NODES, Launch, Object
 from netproof.lab.store import Store
@@ -166,9 +166,9 @@ def deleted(store: Store, obj: Object, *, grace: int = 5) -> Object:
 # --- controllers -------------------------------------------------------------------------------------------------------------
 
 
-def reconciled(*objects: Object, nodes: Sequence[Object] = ()) -> Store:
+def reconciled(*objects: Object) -> Store:
     store = Store()
-    for obj in (*(nodes or first_objects()), *objects):
+    for obj in (*first_objects(), *objects):
         store.create(obj)
     Controllers(store, Book()).reconcile()  # type: ignore[arg-type]
     return store
@@ -192,32 +192,11 @@ def test_a_node_selector_is_obeyed() -> None:
     assert placed(reconciled(pod(nodeSelector={"kubernetes.io/hostname": "lab-2"})))[0] == "lab-2"
 
 
-@pytest.mark.parametrize(
-    ("term", "node"),
-    [
-        ({"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "NotIn", "values": ["lab-1", "lab-3"]}]}, "lab-2"),
-        ({"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["lab-1"]}]}, "lab-1"),
-        ({"matchExpressions": [{"key": "gpu", "operator": "Exists"}]}, ""),
-        ({}, ""),
-    ],
-)
-def test_node_affinity_is_obeyed(term: Object, node: str) -> None:
-    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
-
-    assert placed(reconciled(pod(affinity={"nodeAffinity": required})))[0] == node
-
-
 def test_a_pod_that_fits_nowhere_says_why() -> None:
-    nodes = [obj for obj in first_objects() if obj["kind"] == "Node"]
-    nodes[0]["spec"]["unschedulable"] = True
-    nodes[1]["spec"]["taints"] = [{"key": "k", "effect": "NoSchedule"}]
-    wanted = pod(nodeSelector={"kubernetes.io/hostname": "lab-1"})
+    node, message = placed(reconciled(pod(nodeSelector={"kubernetes.io/hostname": "lab-4"})))
 
-    node, message = placed(reconciled(wanted, nodes=nodes))
     assert not node
-    assert message.startswith("0/3 nodes are available: 1 node(s) didn't match")
-    tolerant = pod(tolerations=[{"key": "k", "operator": "Exists"}], nodeSelector={"kubernetes.io/hostname": "lab-2"})
-    assert placed(reconciled(tolerant, nodes=nodes))[0] == "lab-2"
+    assert message == "0/3 nodes are available: none of them matches the pod's nodeSelector."
 
 
 def ends(made: Sequence[Object]) -> list[tuple[str, bool, bool, bool]]:
@@ -232,7 +211,7 @@ def test_endpoints_are_the_pods_behind_a_service() -> None:
     finished["status"]["phase"] = "Succeeded"
     pods = [serving("a"), serving("b", ready="False", address="10.244.1.6"), leaving, finished, serving("c", labels={})]
 
-    (made,) = slices(service(), pods, [obj for obj in first_objects() if obj["kind"] == "Node"])
+    (made,) = slices(service(), pods)
 
     assert ends([made]) == [
         ("10.244.1.7", True, True, False),
@@ -241,12 +220,11 @@ def test_endpoints_are_the_pods_behind_a_service() -> None:
     ]
     assert made["metadata"]["labels"]["kubernetes.io/service-name"] == "web"
     assert made["ports"] == [{"name": "http", "protocol": "TCP", "port": 8080}]
-    assert made["endpoints"][0]["zone"] == "zone-1"
     assert made["endpoints"][0]["targetRef"]["uid"] == "uid-a"
 
 
 def test_not_ready_addresses_can_be_published() -> None:
-    made = slices(service(publishNotReadyAddresses=True), [serving("a", ready="False")], [])
+    made = slices(service(publishNotReadyAddresses=True), [serving("a", ready="False")])
 
     assert ends(made) == [("10.244.1.7", True, False, False)]
 
@@ -256,15 +234,15 @@ def test_a_named_port_has_a_slice_for_each_of_its_numbers() -> None:
         return serving(name, container={"ports": [{"name": "http", "containerPort": number}]})
 
     target = [{"name": "http", "port": 80, "targetPort": "http"}]
-    made = slices(service(ports=target), [named("a", 8080), named("b", 9090), named("c", 8080)], [])
+    made = slices(service(ports=target), [named("a", 8080), named("b", 9090), named("c", 8080)])
 
     assert [(slice_["ports"][0]["port"], len(slice_["endpoints"])) for slice_ in made] == [(8080, 2), (9090, 1)]
 
 
 def test_each_family_has_its_slice_and_subdomains_give_host_names() -> None:
-    made = slices(service(ipFamilies=["IPv6", "IPv4"]), [serving("a", hostname="first", subdomain="web")], [])
+    made = slices(service(ipFamilies=["IPv6", "IPv4"]), [serving("a", hostname="first", subdomain="web")])
 
-    assert [slice_["addressType"] for slice_ in made] == ["IPv6", "IPv4"]
+    assert {slice_["addressType"] for slice_ in made} == {"IPv4", "IPv6"}
     assert [slice_["endpoints"][0]["hostname"] for slice_ in made] == ["first", "first"]
 
 
@@ -289,12 +267,12 @@ def given(store: Store, name: str = "web") -> list[str]:
 def test_load_balancers_get_addresses() -> None:
     async def story(store: Store, book: Book) -> None:
         store.create(balanced())
-        store.create(balanced("asked", loadBalancerIP="172.31.0.77"))
-        store.create(balanced("outside", loadBalancerIP="192.0.2.1"))
         assert await true(lambda: given(store)) == ["172.31.0.1", "fd00:31::1"]
-        assert await true(lambda: given(store, "asked")) == ["172.31.0.77", "fd00:31::4d"]
-        assert not given(store, "outside")
-        assert {address for address, node in book.announced if node in NODES} == {*given(store), *given(store, "asked")}
+        store.create(balanced("other"))
+        store.create(balanced("foreign", loadBalancerClass="example.com/other"))
+        assert await true(lambda: given(store, "other")) == ["172.31.0.2", "fd00:31::2"]
+        assert not given(store, "foreign")
+        assert {address for address, node in book.announced if node in NODES} == {*given(store), *given(store, "other")}
         changed(store, balanced(), "spec", type="ClusterIP")
         await true(lambda: not given(store))
         assert ("172.31.0.1", "") in book.announced
@@ -322,7 +300,7 @@ def test_local_balancers_lead_to_a_node_with_an_endpoint() -> None:
 async def asked(book: Book, node: str) -> tuple[int, int]:
     """Status and `localEndpoints` of a health-check port."""
     reader, writer = await asyncio.open_connection("::1", book.taken[node, 32000, socket.SOCK_STREAM])
-    writer.write(b"GET / HTTP/1.1\r\nHost: lab\r\n\r\n")
+    writer.write(b"GET / HTTP/1.0\r\nHost: lab\r\n\r\n")
     text = (await reader.read()).decode()
     writer.close()
     return int(text.split()[1]), int(text.partition('"localEndpoints": ')[2].partition(",")[0])
@@ -481,7 +459,7 @@ def test_a_forced_deletion_cuts_the_grace_short() -> None:
 def test_a_pod_that_has_no_node_goes_when_it_is_deleted() -> None:
     async def story(store: Store, _book: Book) -> None:
         made = store.create(pod(nodeSelector={"no": "node"}) | {"metadata": pod()["metadata"] | {"finalizers": ["a/b"]}})
-        await true(lambda: "didn't match" in placed(store)[1] if seen(store)["status"].get("conditions") else "")
+        await true(lambda: "none of them matches" in placed(store)[1] if seen(store)["status"].get("conditions") else "")
         deleted(store, made)
         await asyncio.sleep(0.01)
         changed(store, made, "metadata", finalizers=[])
@@ -629,7 +607,7 @@ HEADLESS = {"clusterIP": "None", "clusterIPs": ["None"]}
 
 
 @pytest.fixture(scope="module")
-def names() -> Store:
+def names() -> Names:
     """A namespace with a Service of each sort."""
     store = Store()
     pods = [
@@ -648,7 +626,7 @@ def names() -> Store:
     for obj in (*first_objects(), *services, *pods):
         store.create(obj)
     Controllers(store, Book()).reconcile()  # type: ignore[arg-type]
-    return store
+    return names_of(store.snapshot())
 
 
 @pytest.mark.parametrize(
@@ -683,36 +661,31 @@ def names() -> Store:
         ("4.3.96.10.in-addr.arpa", "PTR", "0 web.default.svc.cluster.local"),
         ("7.1.244.10.in-addr.arpa", "PTR", "0 10-244-1-7.all.default.svc.cluster.local first.peers.default.svc.cluster.local"),
         ("5.3.96.10.in-addr.arpa", "PTR", "3"),
-        ("1-2-3-4.default.pod.cluster.local", "A", "0 1.2.3.4"),
-        ("fd00--7.default.pod.cluster.local", "AAAA", "0 fd00::7"),
-        ("1-2-3.default.pod.cluster.local", "A", "3"),
-        ("dns-version.cluster.local", "TXT", "0 1.1.0"),
-        ("ns.dns.cluster.local", "A", "0 10.96.0.10"),
     ],
 )
-def test_answers(names: Store, name: str, type_: str, expected: str) -> None:
-    given = answer(Question(name, type_), names.snapshot())
+def test_answers(names: Names, name: str, type_: str, expected: str) -> None:
+    given = answer(Question(name, type_), names)
 
     assert " ".join([str(given.code), *(record.data for record in given.records)]) == expected
 
 
-def test_reverse_names_of_ipv6(names: Store) -> None:
+def test_reverse_names_of_ipv6(names: Names) -> None:
     nibbles = "fd000096000000000000000000000034"[::-1]
 
-    given = answer(Question(".".join(nibbles) + ".ip6.arpa", "PTR"), names.snapshot())
+    given = answer(Question(".".join(nibbles) + ".ip6.arpa", "PTR"), names)
 
     assert [record.data for record in given.records] == ["web.default.svc.cluster.local"]
 
 
-def test_what_is_not_there_comes_with_the_zones_soa(names: Store) -> None:
-    missing = answer(Question("no.default.svc.cluster.local", "A"), names.snapshot())
-    empty = answer(Question("web.default.svc.cluster.local", "TXT"), names.snapshot())
+def test_what_is_not_there_comes_with_the_zones_soa(names: Names) -> None:
+    missing = answer(Question("no.default.svc.cluster.local", "A"), names)
+    empty = answer(Question("web.default.svc.cluster.local", "TXT"), names)
 
     assert [record.type for record in (*missing.authority, *empty.authority)] == ["SOA", "SOA"]
 
 
-def test_ports_of_a_headless_service_lead_to_its_hosts(names: Store) -> None:
-    given = answer(Question("_http._tcp.peers.default.svc.cluster.local", "SRV"), names.snapshot())
+def test_ports_of_a_headless_service_lead_to_its_hosts(names: Names) -> None:
+    given = answer(Question("_http._tcp.peers.default.svc.cluster.local", "SRV"), names)
 
     hosts = ["first", "10-244-1-8", "fd00-244-0-1--8"]  # without a name of its own an endpoint is called by each of its addresses
     assert [record.data for record in given.records] == [f"0 33 8080 {host}.peers.default.svc.cluster.local" for host in hosts]
@@ -726,6 +699,13 @@ def asks(name: str, type_: str, *, size: int = 0) -> bytes:
     return message[:10] + b"\0\1" + message[12:] + struct.pack("!BHHIH", 0, 41, size, 0, 0)
 
 
+def written(message: bytes, given: Answer, *, over: str = "udp") -> bytes:
+    """The message that carries this answer."""
+    wire = reply(message, over, "", lambda _: given)
+    assert wire
+    return wire
+
+
 @pytest.mark.parametrize(
     ("type_", "data", "text"),
     [
@@ -737,10 +717,9 @@ def asks(name: str, type_: str, *, size: int = 0) -> bytes:
     ],
 )
 def test_records_on_the_wire(type_: str, data: str, text: str) -> None:
-    records = (Record("web.a.b", type_, data), Record("web.a.b", type_, data))
     soa = Record("a.b", "SOA", "ns.a.b hostmaster.a.b 1 2 3 4 5")
 
-    wire = encode(parse(asks("Web.a.b", type_)), Answer(records=records, authority=(soa,)))
+    wire = written(asks("Web.a.b", type_), Answer(records=(Record("web.a.b", type_, data),) * 2, authority=(soa,)))
 
     assert agent.records(wire, type_) == [text, text]
     assert agent.name_at(wire, 12)[0] == "web.a.b"
@@ -750,15 +729,15 @@ def test_records_on_the_wire(type_: str, data: str, text: str) -> None:
 @pytest.mark.parametrize(("size", "room", "fits"), [(0, 512, 29), (1232, 1232, 73), (100, 512, 28), (4096, 4096, 100)])
 def test_what_a_datagram_has_no_room_for_is_left_out_and_said(size: int, room: int, fits: int) -> None:
     records = tuple(Record("web.a.b", "A", f"10.0.0.{number}") for number in range(100))
-    query = parse(asks("web.a.b", "A", size=size))
+    message = asks("web.a.b", "A", size=size)
 
-    wire = encode(query, Answer(records=records), limit=query.size or 512)
-    hidden = encode(query, Answer(records=records, truncated=False), limit=query.size or 512)
+    wire, hidden = written(message, Answer(records=records)), written(message, Answer(records=records, truncated=False))
 
     assert len(wire) <= room
     assert len(agent.records(wire, "A")) in (fits, fits + 1)
     assert bool(wire[2] & 2) is (fits < 100)
     assert not hidden[2] & 2
+    assert len(agent.records(written(message, Answer(records=records), over="tcp"), "A")) == 100
 
 
 @pytest.mark.parametrize(
@@ -767,13 +746,12 @@ def test_what_a_datagram_has_no_room_for_is_left_out_and_said(size: int, room: i
     ids=["no question", "another opcode", "another class"],
 )
 def test_what_is_not_understood_is_answered_by_a_code(message: bytes, code: int) -> None:
-    assert parse(message).refusal == code
+    assert written(message, Answer())[3] & 15 == code
 
 
 @pytest.mark.parametrize("message", [b"", b"short", asks("a.b", "A")[:2] + b"\x80" + asks("a.b", "A")[3:]])
 def test_no_answer_is_owed_to_what_is_no_query(message: bytes) -> None:
-    with pytest.raises(ValueError):
-        parse(message)
+    assert reply(message, "udp", "", lambda _: Answer()) is None
 
 
 async def over_udp(port: int, message: bytes, *, to: str = "::1", by: socket.socket | None = None) -> bytes:

@@ -154,6 +154,12 @@ def _told(process: subprocess.Popen[str], folder: Path) -> Mapping[str, Any]:
     return told
 
 
+def _table() -> dict[str, int]:
+    """The size of the kernel's connection table, which each of the lab's nodes has for itself; nothing where it is not known yet."""
+    found = Path("/proc/sys/net/netfilter/nf_conntrack_max")
+    return {"kernel": int(found.read_text())} if found.is_file() else {}
+
+
 def _state(settings: Settings, told: Mapping[str, Any], seconds: float) -> ClusterState:
     kubeconfig = settings.folder / "kubeconfig"
     kubeconfig.write_text(told["kubeconfig"], encoding="utf-8")
@@ -163,7 +169,9 @@ def _state(settings: Settings, told: Mapping[str, Any], seconds: float) -> Clust
     nodes, has = describe(listed), families(listed)
     claims = tuple(claim for claim in CLAIMS if claim not in _LACKS)
     version = str(api.version().get("gitVersion", "unknown"))
-    found = Implementation(name=NAME, version=version, reported_by="program", claims=tuple(dict.fromkeys([*claims, *settings.claims])))
+    found = Implementation(
+        name=NAME, version=version, reported_by="program", claims=tuple(dict.fromkeys([*claims, *settings.claims])), conntrack=_table()
+    )
     balancer = LoadBalancer(name=NAME, version=version)
     outsiders = tuple(
         Outsider(name=name, container="", socket=o["socket"], addresses=o["addresses"], node_network=True)

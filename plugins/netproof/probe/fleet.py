@@ -15,9 +15,10 @@ from netproof.model.flow import Flow, Port
 from netproof.model.history import Incident
 from netproof.model.outcome import Attempt, Outcome, Phase, Probe, Round
 from netproof.probe.stream import AgentLost, AgentRefused, AgentUnreachable, Dial, Identity, Setting, Stream, hopeless
-from netproof.probe.wire import REFUSAL, ROUND, Faces, Plan, Reader, Sight, broken, by_source, specification
+from netproof.probe.wire import ANYBODY, GLANCE, REFUSAL, ROUND, Faces, Meant, Plan, Reader, Sight, broken, by_source, specification
 
 __all__ = [
+    "GLANCE",
     "REFUSAL",
     "ROUND",
     "AgentLost",
@@ -152,9 +153,12 @@ class Fleet:
         for name in list(self._streams):
             self.drop(name)
 
-    def round(self, flows: Sequence[Flow], phase: Phase, *, plan: Plan = ROUND) -> Round:
-        """One probe on every flow, all at once. A flow whose agent cannot be asked has one BROKEN attempt, and there is an incident."""
-        job = _Job(self, flows)
+    def round(self, flows: Sequence[Flow], phase: Phase, *, plan: Plan = ROUND, meant: Meant = ANYBODY) -> Round:
+        """One probe on every flow, all at once. A flow whose agent cannot be asked has one BROKEN attempt, and there is an incident.
+
+        `meant` says which agents may answer on flows to a Service: only theirs and the source's lags make an attempt starved.
+        """
+        job = _Job(self, flows, meant)
         for source, indices in by_source(flows).items():
             specifications = [specification(i, flows[i], i * plan.spacing) for i in indices]
             job.post(source, "round", flows=specifications, offsets=plan.offsets, timeout=plan.timeout)
@@ -167,12 +171,15 @@ class Fleet:
             found |= job.reader(source).attempts(answer["attempts"], answer["who"])
         return job.round(phase, ended, found)
 
-    def burst(self, counts: Mapping[Flow, int], *, rate: float) -> Round:
-        """So many attempts on each flow, evenly spread, `rate` a second over all agents. Attempts that ended alike share one object."""
+    def burst(self, counts: Mapping[Flow, int], *, rate: float, meant: Meant = ANYBODY) -> Round:
+        """So many attempts on each flow, evenly spread, `rate` a second over all agents. Attempts that ended alike share one object.
+
+        `meant` as for `round`.
+        """
         flows = [flow for flow, count in counts.items() if count > 0]
         if any(counts[flow] > _LAST_ATTEMPT for flow in flows):
             raise ValueError(f"a burst has at most {_LAST_ATTEMPT} attempts a flow, not {max(counts.values())}")
-        job, total = _Job(self, flows), sum(counts[flow] for flow in flows)
+        job, total = _Job(self, flows, meant), sum(counts[flow] for flow in flows)
         for source, indices in by_source(flows).items():
             own = [counts[flows[i]] for i in indices]
             specifications = [specification(i, flows[i]) for i in indices]
@@ -263,13 +270,13 @@ class Fleet:
 class _Job:
     """One job over several agents: sent to all first, then collected; those that fail are noted and go without an answer."""
 
-    def __init__(self, fleet: Fleet, flows: Sequence[Flow]) -> None:
+    def __init__(self, fleet: Fleet, flows: Sequence[Flow], meant: Meant = ANYBODY) -> None:
         self._fleet = fleet
         self._flows = flows
         self._nonce = os.urandom(8).hex()
         self._numbers: dict[str, int] = {}
         self._failed: dict[str, str] = {}
-        self._sight = Sight()
+        self._sight = Sight({flow: names for flow, names in meant.items() if set(names) <= set(fleet._streams)})
         self.began = fleet._clock()
 
     def post(self, source: str, op: str, **fields: Any) -> None:

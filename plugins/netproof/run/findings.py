@@ -30,6 +30,7 @@ from netproof.verdict.deviation import Deviation, DeviationError
 from netproof.world.case import Case
 
 _NO_EVIDENCE = (Verdict.PASS, Verdict.OBSERVED, Verdict.UNSUPPORTED)
+_DECISIVE = ("cap", "burst")
 REMOVED = "NPI-01b"  # the behaviour: a removed policy stops acting
 
 
@@ -41,11 +42,14 @@ class Findings:
     settings: Settings
     state: ClusterState
     known: tuple[Deviation, ...]
+    asked: tuple[str, ...] = ()  # options, as they were given, on which what a case does depends
 
     @staticmethod
     def of(config: pytest.Config, settings: Settings, state: ClusterState, report: Path) -> Findings:
         """Raises Problem for a deviations file that cannot be used."""
-        return Findings(report, settings, state, in_force(config, state))
+        said = options.said(config)
+        asked = tuple(f"--netproof-{name}={said.text(name)}" for name in _DECISIVE if said.text(name))
+        return Findings(report, settings, state, in_force(config, state), asked)
 
     def weigh(self, case: str, attempt: Attempt) -> Attempt:
         """The attempt as it counts: foreseen by a deviation, or only observed where nothing is promised."""
@@ -118,7 +122,8 @@ class Findings:
         words = [f"--cluster={self.settings.cluster}"]
         words += [f"--cni={self.settings.cni}"] if self.settings.cni else []
         words += [f"--loadbalancer={self.settings.load_balancer}"] if self.settings.load_balancer else []
-        words += [f"--netproof-fault={fault}" for fault in self.settings.faults]
+        words += [f"--netproof-claim={claim}" for claim in self.settings.claims]
+        words += [*(f"--netproof-fault={fault}" for fault in self.settings.faults), *self.asked]
         return f'pytest {" ".join(words)} -k "{case}"'
 
 

@@ -88,7 +88,7 @@ def limits(settings: Settings, *, cap: float | None, budget: float | None, burst
     found = Limits(cap=cap if cap is not None else CAPS[settings.provider_name], budget=budget)
     denied = 0 if smoke else found.burst_denied
     denied = denied if burst is None else int(burst)
-    return replace(found, burst_denied=denied, burst_allowed=-(-denied // 5))
+    return replace(found, burst_denied=denied, burst_allowed=-(-denied // 5), whole=burst is not None)
 
 
 def _smallest_table(state: ClusterState) -> int:

@@ -16,6 +16,7 @@ from netproof.oracle import Ruling
 from netproof.verdict.cell import evaluate
 from netproof.verdict.control import Side, refuse_unchanged
 from netproof.verdict.judge import judge
+from netproof.verdict.reading import overloaded
 from netproof.world import sentinel
 from netproof.world.foretold import agreed, rulings
 from netproof.world.pace import hold
@@ -31,6 +32,7 @@ LOOKS = 3  # at a listener before it is called dead
 # How many times the cap a change of labels may take: some implementations first give the pod, or every pod of the namespace, a new
 # identity (18 to 32 s were measured on kind clusters), and Kubernetes sets no bound on that.
 RELABEL_PATIENCE = 3.0
+OVERLOAD_PATIENCE = 3.0  # times the cap to put the world back, on a machine that starves the agents
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,11 +177,12 @@ class Case:
 
     def _reopen(self) -> tuple[Round, ...]:
         flows = list(dict.fromkeys(self._flows_to_reopen()))
-        deadline = self.runner.clock() + self.limits.cap
+        began = self.runner.clock()
         rounds: list[Round] = []
         while flows:
             rounds.append(self.runner.fleet.round(flows, Phase.RESTORE))
-            if len(_connected(rounds[-1:])) == len(flows) or self.runner.clock() > deadline:
+            patience = self.limits.cap * (OVERLOAD_PATIENCE if overloaded(rounds) else 1.0)
+            if len(_connected(rounds[-1:])) == len(flows) or self.runner.clock() > began + patience:
                 break
             hold(self.runner, rounds[-1].began)
         return tuple(rounds)

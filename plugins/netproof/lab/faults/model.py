@@ -44,7 +44,7 @@ class Fault:
     An edit changes what goes into the plan of a node (`objects`), the plan (`plane`), its rules (`rules`), the objects as DNS sees them
     (`names`), its answers (`answer`; None: there is none), the links (`links`, once at the start), or how long a node's rules are put off
     (`delay`, seconds). `legal`: Kubernetes allows it, so what must change is an observation, not a verdict.
-    `spares` are cases that must go on to pass.
+    `spares` are cases that must go on to pass. `burst`: so many attempts on a denied flow notice it, and the default need not.
     """
 
     id: str
@@ -53,6 +53,7 @@ class Fault:
     turns: tuple[Turn, ...]
     spares: tuple[str, ...]
     legal: bool = False
+    burst: int | None = None
     objects: Callable[[Snapshot, str], Snapshot] | None = None
     plane: Callable[[Plane], Plane] | None = None
     rules: Callable[[str, str], str] | None = None

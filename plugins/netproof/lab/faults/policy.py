@@ -603,7 +603,16 @@ FAULTS = (
         seen=GITHUB + "kubernetes/kubernetes/issues/88698",
         spares=SPARED,
         turns=(Turn("NPI-02[ab]/*"), Turn("NPT-11/*")),
-        rules=lambda text, _node: text.replace("\t\tdrop\n", "\t\tnumgen random mod 20 0 return\n\t\tdrop\n"),
+        rules=lambda text, _node: _leaking(text, one_in=20),
+    ),
+    Fault(
+        id="N51b",
+        breaks="one denied connection in a thousand gets through",
+        seen=GITHUB + "kubernetes/kubernetes/issues/88698",
+        spares=SPARED,
+        turns=(Turn("NPI-02a/*"),),
+        burst=3000,
+        rules=lambda text, _node: _leaking(text, one_in=1000),
     ),
     Fault(
         id="N52",
@@ -663,6 +672,10 @@ def _services_may_leave(text: str, node: str) -> str:
     """The sender's node takes what was translated for permitted; the receiver's node sees no translation and asks its own rules."""
     sent = f"ct status dnat ip saddr {pod_networks(node)[0]}"
     return text.replace("\t\tip saddr vmap @egress-", f"\t\t{sent} return\n\t\tip saddr vmap @egress-")
+
+
+def _leaking(text: str, *, one_in: int) -> str:
+    return text.replace("\t\tdrop\n", f"\t\tnumgen random mod {one_in} 0 return\n\t\tdrop\n")
 
 
 def _denied_on_the_way_back(text: str, node: str) -> str:
