@@ -6,7 +6,7 @@ import datetime
 import time
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from netproof.model.behaviour import Behaviour, Level
 from netproof.model.event import CaseFinished
 from netproof.model.verdict import Verdict
 from netproof.problem import Problem
+from netproof.report.counterexample import Counterexample
 from netproof.report.evidence import write_bundle
 from netproof.report.failure import failure_text
 from netproof.report.matrix import matrix_text
@@ -41,11 +42,14 @@ class Findings:
     settings: Settings
     state: ClusterState
     known: tuple[Deviation, ...]
+    draws: list[str] = field(default_factory=list)  # the options that draw the same sets of policies again
 
     @staticmethod
     def of(config: pytest.Config, settings: Settings, state: ClusterState, report: Path) -> Findings:
         """Raises Problem for a deviations file that cannot be used."""
-        return Findings(report, settings, state, in_force(config, state))
+        words = options.said(config)
+        draws = [f"--netproof-policies={words.text('policies', '0')}", f"--netproof-seed={words.text('seed', '1')}"]
+        return Findings(report, settings, state, in_force(config, state), draws)
 
     def weigh(self, case: str, attempt: Attempt) -> Attempt:
         """The attempt as it counts: foreseen by a deviation, or only observed where nothing is promised."""
@@ -77,6 +81,7 @@ class Findings:
             logs=logs,
             header=header_of(self.state),
             repeat=self.repeat(case),
+            smallest=attempt.counterexample if isinstance(attempt.counterexample, Counterexample) else None,
         )
         return str(written.relative_to(self.report))
 
@@ -89,6 +94,7 @@ class Findings:
             judgements=judgements,
             evidence=str(self.report / evidence) if evidence else "",
             repeat=self.repeat(case),
+            smallest=attempt.smallest,
         )
         lead = f"{str(attempt.verdict).upper()}: {attempt.reason}"
         deciding = [judgement for judgement in judgements if judgement.verdict.failing and len(judgement.cells) > 1]
@@ -118,7 +124,9 @@ class Findings:
         words = [f"--cluster={self.settings.cluster}"]
         words += [f"--cni={self.settings.cni}"] if self.settings.cni else []
         words += [f"--loadbalancer={self.settings.load_balancer}"] if self.settings.load_balancer else []
+        words += [f"--netproof-claim={claim}" for claim in self.settings.claims]
         words += [f"--netproof-fault={fault}" for fault in self.settings.faults]
+        words += self.draws if behaviours()[case.partition("/")[0]].on_request else []
         return f'pytest {" ".join(words)} -k "{case}"'
 
 
