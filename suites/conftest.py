@@ -59,3 +59,9 @@ def relabel(case):
 def expect(case):
     """Say what must hold now; it waits, repeats and judges."""
     return case.expect
+
+
+@pytest.fixture
+def drawn(case):
+    """The generated policies of this case, and the flows that show what they do."""
+    return case.drawn

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from netproof.cluster.provider import provider_for
 from netproof.cluster.settings import Settings
 from netproof.kube.client import connect
@@ -73,6 +74,24 @@ def test_a_fault_is_noticed_where_it_is(tmp_path: Path) -> None:
     assert "-> x/b" in results[CASE]["reason"]  # the one node that stopped programming
     assert "-> x/a" not in results[CASE]["reason"]
     assert any("broken on purpose: N40" in note for note in report["notes"])
+
+
+def test_a_generated_set_that_fails_is_made_smaller(tmp_path: Path) -> None:
+    drawn = ("--netproof-policies=11", "-k", "s1-11/")
+    code, said, report = run(tmp_path / "report", "--netproof-fault=N2", "--netproof-cap=1", "--netproof-burst=0", *drawn)
+    assert code == 1, said
+    (result,) = report["results"]
+    assert (result["case"], result["verdict"], result["behaviour"]) == ("NPG-01/s1-11/ipv4/pod-ip", "fail", "NPG-01")
+    assert "NetworkPolicyIPBlockPods" in result["tags"][-1]
+    assert "the smallest that still fails: 1 policy, 1 rule" in result["counterexample"]
+    (policy,) = yaml.safe_load_all((tmp_path / "report" / result["evidence"] / "smallest.yaml").read_text())
+    (rule,) = [*policy["spec"].get("ingress", []), *policy["spec"].get("egress", [])]
+    ((peer,),) = rule.values()
+    assert len(peer["ipBlock"]["except"]) == 1
+    assert result["counterexample"] in said
+    assert '--netproof-fault=N2 --netproof-policies=11 --netproof-seed=1 -k "NPG-01/s1-11/ipv4/pod-ip"' in said
+    assert report["header"]["selected"] == 1
+    assert not report["leftovers"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

@@ -68,9 +68,44 @@ def test_ids_are_the_behaviour_and_its_axes(pytester: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(["*::test_case[[]NPI-02a/tcp/ipv4/pod-ip[]]", "*::test_case[[]NPI-02a/udp/ipv4/pod-ip[]]"])
 
 
+DRAWN = """
+    from netproof.cases import behaviour
+
+    @behaviour("NPG-01", via=["pod-ip"], drawn=True)
+    def test_drawn(case): ...
+
+    class TestDrawn:
+        @behaviour("NPI-02a", via=["pod-ip"], drawn=True)
+        def test_more(self, case): ...
+
+    def test_other(): ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ids"),
+    [
+        ([], []),
+        (["--netproof-policies=0"], []),
+        (["--netproof-policies=2"], ["s1-1", "s1-2"]),
+        (["--netproof-policies=2", "--netproof-seed=20260714"], ["s20260714-1", "s20260714-2"]),
+        (["--netproof-policies=12", "-k", "s1-1/"], ["s1-1"]),
+        (["--netproof-policies=12", "-k", "NPG-01/s1-2/ipv4/pod-ip"], ["s1-2"]),
+    ],
+)
+def test_sets_of_policies_are_cases_where_they_are_asked_for(pytester: pytest.Pytester, arguments: list[str], ids: list[str]) -> None:
+    pytester.makepyfile(DRAWN)
+    result = run(pytester, "--collect-only", "-q", *arguments)
+    found = [line for line in result.outlines if "::test_drawn[" in line]
+    assert [line.partition("::")[2] for line in found] == [f"test_drawn[NPG-01/{name}/ipv4/pod-ip]" for name in ids]
+    assert ("::test_other" in everything_said(result)) == ("-k" not in arguments)
+    assert "NOTSET" not in everything_said(result)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
+        ("via=", 'draw=["s1-1"], via=', "unknown axes draw; the axes are protocol, family, via"),
         ('"NPI-02a"', '"NPI-99"', "behaviour NPI-99 stands not in suites/behaviours.toml"),
         ("via=", "wia=", "unknown axes wia; the axes are protocol, family, via"),
     ],
@@ -109,6 +144,9 @@ KUBECONFIG = {
         (["--cluster=kind", "--cni=cilium", "--netproof-manifest=cilium"], "--netproof-manifest wants NAME=VALUE, not 'cilium'"),
         (["--cluster=kind", "--cni=cilium", "--netproof-cap=soon"], "--netproof-cap wants a number of 0 or more, not 'soon'"),
         (["--cluster=kind", "--cni=cilium", "--netproof-burst=-1"], "--netproof-burst wants a number of 0 or more, not '-1'"),
+        (["--cluster=lab", "--netproof-policies=x"], "--netproof-policies wants a whole number from 0 to 100000, not 'x'"),
+        (["--cluster=lab", "--netproof-policies=-1"], "--netproof-policies wants a whole number from 0 to 100000, not '-1'"),
+        (["--cluster=lab", "--netproof-policies=3", "--netproof-seed=1.5"], "--netproof-seed wants a whole number from 0 to"),
         (["--cluster=kind", "--cni=cilium", "--netproof-report=file/below"], "the folder cannot be written"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

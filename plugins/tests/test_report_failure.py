@@ -185,6 +185,15 @@ def test_a_failure_says_all_that_is_needed() -> None:
         """)
 
 
+def test_the_smallest_case_comes_before_what_was_seen_of_the_whole() -> None:
+    judgement = _judgement(*_square())
+    text = failure_text(
+        case_id="NPG-01", behaviour=BEHAVIOUR, judgements=[judgement], evidence="", repeat="", smallest="the smallest\x1b[1m"
+    )
+
+    assert text.index("https://k8s.io/policy") < text.index("\n\nthe smallest\n\n") < text.index("1 of 6 flows leaks")
+
+
 def test_steps_that_went_well_are_passed_over() -> None:
     text = _failure(_judgement(_cell("a", "b"), verdict=Verdict.PASS, reason="fine"), _judgement(_square()[0]))
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from netproof.model.flow import TCP, Family, Flow
 from netproof.model.history import Decision, Expectation
+from netproof.oracle import Ruling
 from netproof.world.foretold import agreed, rulings
 from netproof.world.pods import Pod
 from netproof.world.verdicts import Misused
@@ -53,6 +54,19 @@ def test_each_flow_has_the_rule_that_decides_it() -> None:
     made = agreed("NPP-02a/x", expected, rulings(world(), expected, [FROM_Y], {}), world())
     assert made[IN].why == "allowed by x/peers ingress[0] (from all pods of namespaces ns=y on any port)"
     assert made[OUT].why.startswith("x/b is isolated for ingress by x/peers")
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("pods app=web,netproof.dev/world=run-w1-1 of y", "pods app=web of y"),
+        ("pods netproof.dev/world=run-w1-1,tier notin (front) of y", "pods tier notin (front) of y"),
+        ("pods app=web,netproof.dev/world=run-w1-1,!env of y", "pods app=web,!env of y"),
+    ],
+)
+def test_the_label_that_every_selector_carries_is_not_told(said: str, told: str) -> None:
+    made = agreed("x", {IN: Expectation(Decision.ALLOW)}, {IN: Ruling(Decision.ALLOW, said)}, world())
+    assert made[IN].why == told
 
 
 def test_what_the_policies_contradict_is_refused() -> None:

@@ -19,6 +19,7 @@ from netproof.model.behaviour import Behaviour, Level
 from netproof.model.event import CaseFinished
 from netproof.model.verdict import Verdict
 from netproof.problem import Problem
+from netproof.report.counterexample import Counterexample
 from netproof.report.evidence import write_bundle
 from netproof.report.failure import failure_text
 from netproof.report.matrix import matrix_text
@@ -43,13 +44,15 @@ class Findings:
     state: ClusterState
     known: tuple[Deviation, ...]
     asked: tuple[str, ...] = ()  # options, as they were given, on which what a case does depends
+    draws: tuple[str, ...] = ()  # the options that draw the same sets of policies again
 
     @staticmethod
     def of(config: pytest.Config, settings: Settings, state: ClusterState, report: Path) -> Findings:
         """Raises Problem for a deviations file that cannot be used."""
         said = options.said(config)
         asked = tuple(f"--netproof-{name}={said.text(name)}" for name in _DECISIVE if said.text(name))
-        return Findings(report, settings, state, in_force(config, state), asked)
+        draws = (f"--netproof-policies={said.text('policies', '0')}", f"--netproof-seed={said.text('seed', '1')}")
+        return Findings(report, settings, state, in_force(config, state), asked, draws)
 
     def weigh(self, case: str, attempt: Attempt) -> Attempt:
         """The attempt as it counts: foreseen by a deviation, or only observed where nothing is promised."""
@@ -81,6 +84,7 @@ class Findings:
             logs=logs,
             header=header_of(self.state),
             repeat=self.repeat(case),
+            smallest=attempt.counterexample if isinstance(attempt.counterexample, Counterexample) else None,
         )
         return str(written.relative_to(self.report))
 
@@ -93,6 +97,7 @@ class Findings:
             judgements=judgements,
             evidence=str(self.report / evidence) if evidence else "",
             repeat=self.repeat(case),
+            smallest=attempt.smallest,
         )
         lead = f"{str(attempt.verdict).upper()}: {attempt.reason}"
         deciding = [judgement for judgement in judgements if judgement.verdict.failing and len(judgement.cells) > 1]
@@ -124,6 +129,7 @@ class Findings:
         words += [f"--loadbalancer={self.settings.load_balancer}"] if self.settings.load_balancer else []
         words += [f"--netproof-claim={claim}" for claim in self.settings.claims]
         words += [*(f"--netproof-fault={fault}" for fault in self.settings.faults), *self.asked]
+        words += self.draws if behaviours()[case.partition("/")[0]].on_request else ()
         return f'pytest {" ".join(words)} -k "{case}"'
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,16 @@ from netproof.run.assignment import Assignment
 from netproof.run.attempt import Attempt, run_once
 from netproof.run.findings import Findings
 from netproof.run.header import header_of
+from netproof.run.shrinking import Shrinking
 from netproof.world import world as worlds
 from netproof.world.case import Case
+from netproof.world.drawn import DrawnSet, relevant
 from netproof.world.language import CaseWorld, Expect
 from netproof.world.runner import Runner
-from netproof.world.verdicts import Unsupported, Verdicted
+from netproof.world.verdicts import Misused, Unsupported, Verdicted
 from netproof.world.world import World
 
+SHRINKINGS = 3  # of generated sets, by a worker in a run: of one fault a few are enough
 _TELL_EVERY = 2.0  # seconds between two words about one wait
 
 
@@ -44,7 +47,20 @@ class CaseAtWork:
     world: CaseWorld
     expect: Expect
     began: float
+    generated: DrawnSet | None = None
     result: Attempt | None = None
+
+    @property
+    def drawn(self) -> DrawnSet:
+        """The generated set of policies of this case. Raises Misused where it is none."""
+        if self.generated is None:
+            raise Misused(f"{self.axes.id} is no drawn case: say @behaviour(…, drawn=True)")
+        return self.generated
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """What a generated set was drawn from beside its seed and its number."""
+        return (f"drawn with {', '.join(sorted(self.generated.features)) or 'no further features'}",) if self.generated else ()
 
     def apply(self, *objects: Any) -> None:
         """See `world.case.Case.apply`."""
@@ -76,6 +92,7 @@ class Worker:
         self._worlds = 0
         self._findings: Findings | None = None
         self._done: list[str] = []
+        self._shrinkings = 0
 
     @classmethod
     def join(cls, config: pytest.Config, assignment: Assignment | None = None) -> None:
@@ -144,7 +161,11 @@ class Worker:
             raise
         case = Case(runner, world, axes.id, runner.limits)
         view = CaseWorld(case, Family({f.lower(): f for f in Family}[axes.values["family"].lower()]))
-        return CaseAtWork(axes, behaviour, case, view, Expect(case, view), began)
+        return CaseAtWork(axes, behaviour, case, view, Expect(case, view), began, self._generated(axes, view))
+
+    def _generated(self, axes: Axes, view: CaseWorld) -> DrawnSet | None:
+        lacking = self._state.unsupported if self._state else {}
+        return DrawnSet(axes.values["draw"], relevant(lacking), view) if "draw" in axes.values else None
 
     def _means(self) -> Runner:
         if self._runner is None:
@@ -208,14 +229,30 @@ class Worker:
         again = run_once(item, work.case, before=[])
         if again.verdict.failing:
             self._give_up_world()
-        return first.confirmed_by(again)
+        return self._shrunk(first.confirmed_by(again), work)
+
+    def _shrunk(self, attempt: Attempt, work: CaseAtWork) -> Attempt:
+        """A generated set that failed, with the smallest that still does. What the tries did is gone with their worlds."""
+        failed = [step for step in attempt.steps if step.judgement.verdict is Verdict.FAIL]
+        if work.generated is None or attempt.verdict is not Verdict.FAIL or not failed:
+            return attempt
+        if self._shrinkings >= SHRINKINGS:
+            said = f"this worker has done so with {SHRINKINGS} other sets; repeat this one alone"
+            return replace(attempt, counterexample=said)
+        self._shrinkings += 1
+        self._give_up_world()
+        case = Case(work.case.runner, work.case.world, work.axes.id, work.case.limits)
+        drawn = replace(work.generated, world=CaseWorld(case, work.world.family))
+        found = Shrinking(drawn, self._fresh).shrink(failed[-1])
+        self._give_up_world()
+        return replace(attempt, counterexample=found)
 
     def _finish(self, item: pytest.Function, work: CaseAtWork) -> None:
         attempt = work.result
         if attempt is None or self._findings is None:
             return
         self._done.append(work.axes.id)
-        attempt = work.result = self._findings.weigh(work.axes.id, attempt)
+        attempt = work.result = self._findings.weigh(work.axes.id, replace(attempt, tags=(*attempt.tags, *work.tags)))
         evidence = self._findings.keep(work.axes.id, work.behaviour, attempt, work.case)
         attempt = work.result = self._findings.describe(work.axes.id, work.behaviour, attempt, evidence)
         self._tell_finished(item, work.axes, attempt, work.began, evidence=evidence)

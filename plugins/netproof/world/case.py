@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -102,11 +102,15 @@ class Case:
         with_sentinel: bool = False,
         by_chance: bool = False,
         limits: Limits | None = None,
+        alone: bool = False,
     ) -> Judgement:
-        """Run one step and judge it. Raises Failed, Flaky, Inconclusive; Misused where the case itself is wrong."""
+        """Run one step and judge it. Raises Failed, Flaky, Inconclusive; Misused where the case itself is wrong.
+
+        `alone`: these are single flows of a larger case, which need not be seen to change on every node.
+        """
         queued, self._queue = self._queue, []
         policies = [obj for verb, obj in queued if verb in ("apply", "remove")]
-        self._refuse_unchanged(expected, policies, sheltered=with_sentinel)
+        self._refuse_unchanged(expected, policies, sheltered=with_sentinel or alone)
         expected = agreed(self.id, expected, self._foretold(expected, queued), self.world)
         script = Script(
             expected=expected,
@@ -126,7 +130,16 @@ class Case:
         raise_for(judgement)
         return judgement
 
-    def _foretold(self, expected: Mapping[Flow, Expectation], queued: Sequence[tuple[str, Object]]) -> dict[Flow, Ruling]:
+    def foretold(self, flows: Iterable[Flow]) -> dict[Flow, Ruling]:
+        """What the oracle says of flows once all that is queued is carried out; nothing where it cannot read the policies."""
+        return self._foretold(flows, self._queue)
+
+    def carry_out(self) -> None:
+        """Change what is queued, at once and without a step."""
+        queued, self._queue = self._queue, []
+        self._carry_out(queued)
+
+    def _foretold(self, flows: Iterable[Flow], queued: Sequence[tuple[str, Object]]) -> dict[Flow, Ruling]:
         """The oracle's rulings on the policies and labels as they will be."""
         policies: dict[str, Object] = dict(self.applied)
         labels: dict[str, dict[str, str | None]] = {}
@@ -137,7 +150,7 @@ class Case:
                 policies.pop(path_of(obj), None)
             else:
                 labels.setdefault(verb, {}).update(obj["metadata"]["labels"])
-        return rulings(self.world, expected, list(policies.values()), labels)
+        return rulings(self.world, flows, list(policies.values()), labels)
 
     def _patient(self, limits: Limits, queued: Sequence[tuple[str, Object]]) -> Limits:
         relabels = any(verb not in ("apply", "remove") for verb, _ in queued)

@@ -90,4 +90,5 @@ def _short(why: str, world: World) -> str:
     """In the words of the case: its namespaces by their letters, without the label that every selector carries."""
     for letter, name in world.namespaces.items():
         why = why.replace(name, letter)
-    return re.sub(rf",? ?{re.escape(WORLD)}=[^\s,)\]]+", "", why)
+    label = rf"{re.escape(WORLD)}=[^\s,)\]]+"
+    return re.sub(rf",? ?{label}", "", re.sub(f"{label},", "", why))

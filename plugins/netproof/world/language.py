@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from netproof.kube.objects import path
@@ -12,6 +13,7 @@ from netproof.kube.wait import Late, NotYet, until
 from netproof.model.flow import TCP, UDP, Family, Flow, Port, Protocol, Question
 from netproof.model.history import Decision, Expectation
 from netproof.model.matrix import Matrix, MatrixError
+from netproof.oracle import Ruling
 from netproof.world import placement, pods, services
 from netproof.world.case import Case
 from netproof.world.services import Vip
@@ -20,6 +22,7 @@ from netproof.world.verdicts import Failed, Inconclusive, Misused, Unsupported
 ENDPOINTS_LIMIT = 30.0  # seconds: the control plane's own time to update EndpointSlices
 ADDRESS_LIMIT = 60.0  # seconds until a load balancer has given an address
 READY_LIMIT = 30.0
+SHARE_OF_MANY = 0.01  # of the burst, where a case has some hundreds of flows: the nodes' connection tables must hold all cases' attempts
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +292,19 @@ class Promise:
         expected = {flow: Expectation(decision, frozenset({who.get(flow, flow.destination)})) for flow, decision in decisions.items()}
         self._settle(expected, by_chance=by_chance)
 
+    def as_ruled(self, *, pod_blocks: bool) -> None:
+        """Each flow is decided as the oracle reads the policies that are queued. The flows are many, so the burst is a hundredth.
+
+        Where ipBlocks need not match the addresses of pods, flows that are allowed by one alone are only observed.
+        """
+        ruled = self.case.foretold(self._flows())
+        if not ruled:
+            raise Misused(f"{self.case.id}: the oracle says nothing of these policies")
+        limits = self.case.limits
+        denied, allowed = math.ceil(limits.burst_denied * SHARE_OF_MANY), math.floor(limits.burst_allowed * SHARE_OF_MANY)
+        limits = replace(limits, burst_denied=denied, burst_allowed=allowed)
+        self.case.settle({flow: ruled_as(flow, ruling, pod_blocks=pod_blocks) for flow, ruling in ruled.items()}, limits=limits)
+
     def refused(self) -> None:
         """Each flow is refused rather than left to time out: paced single attempts of 3 s, as ICMP errors are rate-limited."""
         self._settle({flow: Expectation(Decision.REFUSE) for flow in self._flows()})
@@ -329,6 +345,12 @@ class Expect:
             raise Failed(f"the load balancer gave no address: {late}") from late
         self.case.promised = True
         return address
+
+
+def ruled_as(flow: Flow, ruling: Ruling, *, pod_blocks: bool) -> Expectation:
+    """What is expected of a flow of which the oracle says that."""
+    promised = ruling.judged and (pod_blocks or not ruling.rests_on_block)
+    return Expectation(ruling.decision if promised else Decision.OBSERVE, frozenset({flow.destination}), why=ruling.why)
 
 
 def _ndots(options: Sequence[str]) -> int:

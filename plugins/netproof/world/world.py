@@ -66,8 +66,8 @@ class World:
         Raises Problem for an image that cannot be pulled, Late where they don't run in time.
         """
         for name, node in wanted.items():
-            letter, pod = name.split("/")
-            self.runner.api.create(probes.pod(pod, self.namespaces[letter], node, self.recipe, readiness=readiness))
+            namespace = self.namespaces[name.partition("/")[0]]
+            self.runner.api.create(probes.pod(name, namespace, node, self.recipe, readiness=readiness))
         made = self._await_pods(set(wanted))
         self.pods |= {pod.name: pod for pod in made}
         self.runner.fleet.add_many({pod.name: self.runner.dial_pod(pod) for pod in made}, limit=POD_LIMIT)
