@@ -32,6 +32,12 @@ def via(case):
 
 
 @pytest.fixture
+def direction(case):
+    """Of which direction the rules under test are: `ingress` or `egress`."""
+    return case.axes.values["direction"]
+
+
+@pytest.fixture
 def world(case):
     """Pods, Services and addresses; what it makes is gone after the case."""
     return case.world

@@ -12,8 +12,7 @@ import pytest
 from netproof.model.flow import SCTP, TCP, UDP, Family, Port, Protocol
 from netproof.model.history import Decision
 
-AXES = ("protocol", "family", "via")  # their order in an id
-FAMILIES = (Family.IPV4,)
+AXES = ("direction", "shape", "protocol", "family", "via")  # their order in an id
 
 CASE: pytest.StashKey[Any] = pytest.StashKey()  # on an item: the case at work, whose parts the fixtures hand out
 WORKER = "netproof-worker"  # the names under which the halves of a run are registered
@@ -30,7 +29,7 @@ class Axes:
 
     @property
     def id(self) -> str:
-        """`NPI-02a/tcp/ipv4/pod-ip`: the behaviour, then the axes that apply."""
+        """`NPI-02a/tcp/ipv4/pod-ip`, `NPP-06/ingress/tcp/ipv4/pod-ip`: the behaviour, then the axes that apply."""
         return "/".join([self.behaviour, *(self.values[axis].lower() for axis in AXES if axis in self.values)])
 
 
@@ -53,7 +52,8 @@ class Marked:
 def behaviour(id_: str, *, needs: Sequence[str] = (), **axes: Sequence[str]) -> pytest.MarkDecorator:
     """Say which behaviour of `suites/behaviours.toml` a test function proves, and on which axes it runs.
 
-    `protocol=[TCP, UDP]`, `via=["pod-ip"]`; the family is always an axis. `needs` names features beyond the behaviour's own.
+    `protocol=[TCP, UDP]`, `via=["pod-ip"]`, `direction=["ingress", "egress"]`; the family is always an axis, and is the run's where a
+    case does not name its own. `needs` names features beyond the behaviour's own.
     """
     unknown = sorted(set(axes) - set(AXES))
     if unknown:

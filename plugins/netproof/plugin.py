@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from netproof.cases import FAMILIES, WORKER, marked
+from netproof.cases import WORKER, marked
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -38,7 +38,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One case for each combination of a behaviour's axes; the parametrize id is the case's id."""
     mark = marked(metafunc.definition)
     if mark and "case" in metafunc.fixturenames:
-        cases = list(mark.cases(FAMILIES))
+        from netproof.run.collection import families
+
+        cases = list(mark.cases(families(metafunc.config)))
         metafunc.parametrize("case", cases, ids=[case.id for case in cases], indirect=True)
 
 

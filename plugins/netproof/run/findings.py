@@ -119,6 +119,7 @@ class Findings:
         words += [f"--cni={self.settings.cni}"] if self.settings.cni else []
         words += [f"--loadbalancer={self.settings.load_balancer}"] if self.settings.load_balancer else []
         words += [f"--netproof-fault={fault}" for fault in self.settings.faults]
+        words += [f"--netproof-family={family.lower()}" for family in self.state.families[1:] if family.lower() in case.split("/")]
         return f'pytest {" ".join(words)} -k "{case}"'
 
 

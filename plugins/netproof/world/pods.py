@@ -27,6 +27,7 @@ STANDING = ("a", "b", "c")  # the pods that every namespace of a world has
 SILENCE = 120  # seconds without a word from the runner after which an agent ends
 # Labels for selectors, from birth: a pod that is relabelled gets a new identity, which takes some implementations many seconds.
 TRAITS: Mapping[str, dict[str, str]] = {"a": {"rank": "high"}, "b": {"tier": "back", "rank": ""}, "c": {"tier": "front", "spare": ""}}
+SPACE_TRAITS: Mapping[str, dict[str, str]] = {"y": {"stage": "test"}, "z": {"stage": ""}}  # the same for namespaces; x has none
 
 Object = dict[str, Any]
 
@@ -73,7 +74,7 @@ def namespace(name: str, letter: str, recipe: Recipe) -> Object:
     """A namespace of the world; `ns: x` is what namespace selectors of cases speak of."""
     made = _template("namespace.yaml")
     made["metadata"]["name"] = name
-    made["metadata"]["labels"] |= recipe.labels | {"ns": letter}
+    made["metadata"]["labels"] |= recipe.labels | {"ns": letter} | SPACE_TRAITS.get(letter, {})
     return made
 
 
