@@ -45,7 +45,9 @@ def test_names_over_tcp(world, expect, protocol):
     full = f"{web.dns}.{domain(world)}."
 
     expect(*asked(world, full, over=protocol)).answers(f"NOERROR {world.record} {web.address}")
-    expect(*asked(world, f"kubernetes.default.svc.{domain(world)}.", over=protocol)).answers(f"NOERROR {world.record} {world.api_service_address()}")
+    expect(*asked(world, f"kubernetes.default.svc.{domain(world)}.", over=protocol)).answers(
+        f"NOERROR {world.record} {world.api_service_address()}"
+    )
 
 
 @behaviour("DNS-06", protocol=[UDP], via=["name"])

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from netproof.cases import Port
+from netproof.cases import Port, Protocol
 
 Object = dict[str, Any]
+END = {"ingress": "from", "egress": "to"}  # the key of a rule's peers
+PODS = tuple(f"{letter}/{name}" for letter in "xyz" for name in "abc")
 
 
 def policy(
@@ -34,6 +36,13 @@ def match(**labels: str) -> Object:
 def expression(key: str, operator: str, *values: str) -> Object:
     """A label selector with one of matchExpressions: In, NotIn, Exists, DoesNotExist."""
     return {"matchExpressions": [{"key": key, "operator": operator} | ({"values": list(values)} if values else {})]}
+
+
+def both(*selectors: Object) -> Object:
+    """A label selector that asks for all that these ask for."""
+    labels = {key: value for one in selectors for key, value in one.get("matchLabels", {}).items()}
+    expressions = [each for one in selectors for each in one.get("matchExpressions", [])]
+    return ({"matchLabels": labels} if labels else {}) | ({"matchExpressions": expressions} if expressions else {})
 
 
 def pod(name: str) -> Object:
@@ -64,3 +73,18 @@ def allow(*peers: Object, ports: Sequence[Port | Object] = (), direction: str = 
     rule: Object = {direction: list(peers)} if peers else {}
     listed = [port if isinstance(port, dict) else {"protocol": str(port.protocol), "port": port.number} for port in ports]
     return rule | ({"ports": listed} if listed else {})
+
+
+def entry(protocol: Protocol | None = None, port: int | str | None = None, end: int | None = None) -> Object:
+    """One of a rule's `ports`, with what is given and nothing more."""
+    given = {"protocol": str(protocol) if protocol else None, "port": port, "endPort": end}
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def one_each(direction: str, rules: Sequence[Sequence[Object]]) -> list[Object]:
+    """A policy for each of the world's pods in turn, with these rules: so one set of policies holds up to nine variants side by side."""
+    subjects = [name.split("/") for name in PODS[: len(rules)]]
+    return [
+        policy(f"variant-{number}", letter, pods=pod(name), types=[direction.capitalize()], **{direction: variant})
+        for number, ((letter, name), variant) in enumerate(zip(subjects, rules, strict=True), 1)
+    ]

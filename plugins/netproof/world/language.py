@@ -219,21 +219,23 @@ class CaseWorld:
 
         `spec` is merged into the Service's spec, `labels` into its own labels.
         """
-        return self._service(name, namespace, {port: target}, selects, labels, **spec)
+        return self._service(name, namespace, {port: target}, selects=selects, labels=labels, **spec)
 
-    def front(self, pod: str, ports: Sequence[Port]) -> Service:
+    def front(self, pod: str, ports: Sequence[Port], **spec: Any) -> Service:
         """A Service whose one endpoint is that pod, on these of its ports less 8000: TCP/80 leads to TCP/8080. It is made once a case."""
         name = f"only-{pod.replace('/', '-')}"
         vip = self.case.world.vips.get(name)
         if vip:
             return Service(vip, self)
-        return self._service(name, pod.partition("/")[0], {Port(p.protocol, p.number - FRONT): p.number for p in ports}, [pod])
+        behind = {Port(port.protocol, port.number - FRONT): port.number for port in ports}
+        return self._service(name, pod.partition("/")[0], behind, selects=[pod], **spec)
 
     def _service(
         self,
         name: str,
         namespace: str,
         ports: Mapping[Port, int | str],
+        *,
         selects: Sequence[str],
         labels: Mapping[str, str] | None = None,
         **spec: Any,
@@ -272,6 +274,10 @@ class CaseWorld:
     def node_address_of(self, pod: str) -> str:
         """The InternalIP of the node on which a pod stands."""
         return dict(self.node_addresses())[self.case.world.pods[pod].node]
+
+    def node_of(self, pod: str, port: Port) -> Target:
+        """A port of the node itself on which a pod stands."""
+        return Target(f"node {self.case.world.pods[pod].node}", self.node_address_of(pod), port)
 
     def balanced(self, vip: Vip) -> str:
         """The load balancer's address of that Service. Raises Late."""

@@ -26,7 +26,11 @@ PORTS = (TCP(8080), UDP(8080), TCP(8081), UDP(8081))
 STANDING = ("a", "b", "c")  # the pods that every namespace of a world has
 SILENCE = 120  # seconds without a word from the runner after which an agent ends
 # Labels for selectors, from birth: a pod that is relabelled gets a new identity, which takes some implementations many seconds.
-TRAITS: Mapping[str, dict[str, str]] = {"a": {"rank": "high"}, "b": {"tier": "back", "rank": ""}, "c": {"tier": "front", "spare": ""}}
+TRAITS: Mapping[str, dict[str, str]] = {
+    "a": {"rank": "high"},
+    "b": {"tier": "back", "rank": "", "size": "big"},
+    "c": {"tier": "front", "spare": "", "size": "big"},
+}
 SPACE_TRAITS: Mapping[str, dict[str, str]] = {"y": {"stage": "test"}, "z": {"stage": ""}}  # the same for namespaces; x has none
 
 Object = dict[str, Any]
