@@ -33,8 +33,14 @@ def via(case):
 
 @pytest.fixture
 def direction(case):
-    """Of which direction the rules under test are: `ingress` or `egress`."""
+    """`ingress` or `egress`: which side of its pods a policy of this case is about."""
     return case.axes.values["direction"]
+
+
+@pytest.fixture
+def order(case):
+    """`forward` or `backward`: in which order things are said that shall mean the same in any."""
+    return case.axes.values["order"]
 
 
 @pytest.fixture

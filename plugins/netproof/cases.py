@@ -12,7 +12,7 @@ import pytest
 from netproof.model.flow import SCTP, TCP, UDP, Family, Port, Protocol
 from netproof.model.history import Decision
 
-AXES = ("direction", "shape", "protocol", "family", "via")  # their order in an id
+AXES = ("protocol", "family", "via", "direction", "order")  # their order in an id
 
 CASE: pytest.StashKey[Any] = pytest.StashKey()  # on an item: the case at work, whose parts the fixtures hand out
 WORKER = "netproof-worker"  # the names under which the halves of a run are registered
@@ -29,7 +29,7 @@ class Axes:
 
     @property
     def id(self) -> str:
-        """`NPI-02a/tcp/ipv4/pod-ip`, `NPP-06/ingress/tcp/ipv4/pod-ip`: the behaviour, then the axes that apply."""
+        """`NPI-02a/tcp/ipv4/pod-ip`: the behaviour, then the axes that apply."""
         return "/".join([self.behaviour, *(self.values[axis].lower() for axis in AXES if axis in self.values)])
 
 

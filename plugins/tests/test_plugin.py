@@ -72,7 +72,7 @@ def test_ids_are_the_behaviour_and_its_axes(pytester: pytest.Pytester) -> None:
     ("old", "new", "said"),
     [
         ('"NPI-02a"', '"NPI-99"', "behaviour NPI-99 stands not in suites/behaviours.toml"),
-        ("via=", "wia=", "unknown axes wia; the axes are protocol, family, via"),
+        ("via=", "wia=", "unknown axes wia; the axes are protocol, family, via, direction, order"),
     ],
 )
 def test_a_wrong_mark_is_a_usage_error(pytester: pytest.Pytester, old: str, new: str, said: str) -> None:

@@ -10,7 +10,7 @@ import itertools
 
 from netproof.cases import TCP, UDP, behaviour
 
-from .policies import END, allow, entry, expression, match, namespace, one_each, peer, pod
+from .policies import allowing, entry, expression, match, namespace, one_each, peer, pod
 
 BOTH = ["ingress", "egress"]
 ALL = (TCP(8080), UDP(8080), TCP(8081), UDP(8081))
@@ -26,7 +26,7 @@ SHAPES = [
 @behaviour("NPP-03c", direction=BOTH, protocol=[TCP], via=["pod-ip"])
 def test_every_shape_of_a_peer(apply, expect, direction, protocol):
     """Each selector of a peer absent, empty or given: eight pods have a shape each, on one port."""
-    apply(*one_each(direction, [[allow(shape, ports=[protocol(8080)], direction=END[direction])] for shape in SHAPES]))
+    apply(*one_each(direction, [[allowing(direction, shape, ports=[protocol(8080)])] for shape in SHAPES]))
 
     expect(protocol(8080), UDP(8080)).foretold()
 
@@ -42,7 +42,7 @@ def test_every_operator_on_namespaces(apply, expect, direction, protocol):
         expression("stage", "DoesNotExist"),
         expression("stage", "In", "test"),
     ]
-    apply(*one_each(direction, [[allow(peer(namespaces=operator), direction=END[direction])] for operator in operators]))
+    apply(*one_each(direction, [[allowing(direction, peer(namespaces=operator))] for operator in operators]))
 
     expect(protocol(8080)).foretold()
 
@@ -52,7 +52,7 @@ def test_every_pair_of_peers(apply, expect, direction):
     """Each of the eight shapes beside each other one in a rule: 28 pairs, four on every pod, on a port each."""
     pairs = list(itertools.combinations(SHAPES, 2))
     rules = [
-        [allow(*pair, ports=[port], direction=END[direction]) for pair, port in zip(pairs[first:], ALL, strict=False)]
+        [allowing(direction, *pair, ports=[port]) for pair, port in zip(pairs[first:], ALL, strict=False)]
         for first in range(0, len(pairs), len(ALL))
     ]
     apply(*one_each(direction, rules))
@@ -64,7 +64,7 @@ def test_every_pair_of_peers(apply, expect, direction):
 def test_every_kind_of_port_entry(apply, expect, direction):
     """A protocol or none, with a number or without: nine pods have an entry each."""
     kinds = [entry(protocol, port) for protocol in (None, TCP, UDP) for port in (None, 8080, 8081)]
-    apply(*one_each(direction, [[allow(ports=[kind], direction=END[direction])] for kind in kinds]))
+    apply(*one_each(direction, [[allowing(direction, ports=[kind])] for kind in kinds]))
 
     expect(*ALL).foretold()
 
@@ -81,7 +81,7 @@ def test_pairs_of_port_entries(apply, expect, direction):
         [entry(TCP, 8080), entry(UDP, "other-udp")],
         [entry(UDP, 8080), entry(UDP, "other-udp")],
     ]
-    apply(*one_each(direction, [[allow(ports=pair, direction=END[direction])] for pair in pairs]))
+    apply(*one_each(direction, [[allowing(direction, ports=pair)] for pair in pairs]))
 
     expect(*ALL).foretold()
 
@@ -91,7 +91,7 @@ def test_every_kind_of_named_port(apply, expect, direction):
     """Each name with its protocol, and one without a protocol, open to pods of the label `rank` in all namespaces."""
     named = [entry(TCP, "web"), entry(TCP, "other"), entry(UDP, "web-udp"), entry(UDP, "other-udp"), entry(None, "web")]
     ranked = peer(pods=expression("rank", "Exists"), namespaces={})
-    apply(*one_each(direction, [[allow(ranked, ports=[one], direction=END[direction])] for one in named]))
+    apply(*one_each(direction, [[allowing(direction, ranked, ports=[one])] for one in named]))
 
     expect(*ALL).foretold()
 
@@ -100,7 +100,7 @@ def test_every_kind_of_named_port(apply, expect, direction):
 def test_entries_that_fit_no_port(apply, expect, direction):
     """A name that belongs to another protocol, a name that no pod has, a number that nobody serves: none opens anything else."""
     nothing = [entry(TCP, "web-udp"), entry(TCP, "no-such-port"), entry(TCP, 7981)]
-    apply(*one_each(direction, [[allow(ports=[one], direction=END[direction])] for one in nothing]))
+    apply(*one_each(direction, [[allowing(direction, ports=[one])] for one in nothing]))
 
     expect(*ALL).foretold()
 
@@ -109,7 +109,7 @@ def test_entries_that_fit_no_port(apply, expect, direction):
 def test_bounds_of_a_range(apply, expect, direction, protocol):
     """Of 8080 and 8081 a range holds the first, the last, one below it, one above it, both inside, or neither."""
     ranges = [(8080, 8081), (8079, 8080), (8081, 8082), (8080, 8080), (8000, 8999), (8082, 8999)]
-    apply(*one_each(direction, [[allow(ports=[entry(protocol, *one)], direction=END[direction])] for one in ranges]))
+    apply(*one_each(direction, [[allowing(direction, ports=[entry(protocol, *one)])] for one in ranges]))
 
     expect(*ALL).foretold()
 
@@ -124,6 +124,6 @@ def test_every_operator_in_egress_rules(apply, expect, protocol):
         expression("spare", "DoesNotExist"),
         match(rank=""),
     ]
-    apply(*one_each("egress", [[allow(peer(pods=operator, namespaces={}), direction="to")] for operator in operators]))
+    apply(*one_each("egress", [[allowing("egress", peer(pods=operator, namespaces={}))] for operator in operators]))
 
     expect(protocol(8080)).foretold()
