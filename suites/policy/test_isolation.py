@@ -218,6 +218,7 @@ def test_a_policy_for_each_direction(apply, expect, protocol):
              x/a  x/b  y/a  y/b
         x/a   -    X    .    .
         x/b   X    -    .    .
+        x/c   X    X    .    .
         y/a   X    X    -    .
         y/b   X    X    .    -
     """)
