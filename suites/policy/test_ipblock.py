@@ -6,7 +6,7 @@ import ipaddress
 
 from netproof.cases import TCP, UDP, Decision, behaviour
 
-from .policies import allow, block, policy
+from .policies import allow, block, namespace, peer, policy
 
 CLIENTS = ("x/a", "x/b")
 LOCAL = {"type": "NodePort", "externalTrafficPolicy": "Local"}
@@ -106,6 +106,27 @@ def test_everywhere_is_of_one_family(apply, expect, world, protocol):
     apply(out(to(block(other))))
 
     expect().decided(out_of_x(world, set(), protocol(8080)))
+
+
+@behaviour("NPB-01f", protocol=[TCP], via=["outside"], needs=["Outsider"])
+def test_egress_to_a_block_or_to_pods(apply, expect, world, protocol):
+    """A block and a selector in one rule: x may send to outside/a and to y, and to nobody else."""
+    apply(out(to(block(world.outside("a").cidr), peer(namespaces=namespace("y")))))
+
+    pods = {world.pod(client).to(world.pod(name).on(protocol(8080))): name for client in CLIENTS for name in ("y/a", "y/b", "z/a")}
+    decided = {flow: Decision.ALLOW if name.startswith("y/") else Decision.DENY for flow, name in pods.items()}
+    expect().decided({**out_of_x(world, {"outside/a"}, protocol(8080)), **decided})
+
+
+@behaviour("NPB-01g", protocol=[TCP], via=["node-port"], needs=["Outsider"])
+def test_ingress_from_a_block_or_from_pods(apply, expect, world, protocol):
+    """The ingress twin: x gets what outside/a and y send, and nothing else."""
+    coming, responders = into_x(world, {"outside/a"}, protocol(8080))
+    apply(into(allow(block(world.outside("a").cidr), peer(namespaces=namespace("y")))))
+
+    pods = {world.pod(name).to(world.pod(server).on(protocol(8080))): name for name in ("y/a", "y/b", "z/a") for server in CLIENTS}
+    decided = {flow: Decision.ALLOW if name.startswith("y/") else Decision.DENY for flow, name in pods.items()}
+    expect().decided({**coming, **decided}, responders)
 
 
 @behaviour("NPB-02a", protocol=[TCP, UDP], via=["outside"], needs=["Outsider"])

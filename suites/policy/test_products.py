@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 
-from netproof.cases import TCP, UDP, behaviour
+from netproof.cases import SCTP, TCP, UDP, behaviour
 
 from .policies import allowing, entry, expression, match, namespace, one_each, peer, pod
 
@@ -49,8 +49,13 @@ def test_every_operator_on_namespaces(apply, expect, direction, protocol):
 
 @behaviour("NPP-06", direction=BOTH, via=["pod-ip"])
 def test_every_pair_of_peers(apply, expect, direction):
-    """Each of the eight shapes beside each other one in a rule: 28 pairs, four on every pod, on a port each."""
-    pairs = list(itertools.combinations(SHAPES, 2))
+    """Each of the eight shapes beside each other one in a rule, and beside one of its own with another label, four on every pod."""
+    alike = [
+        (peer(pods=pod("b")), peer(pods=pod("c"))),
+        (peer(namespaces=namespace("y")), peer(namespaces=namespace("z"))),
+        (peer(pods=pod("b"), namespaces=namespace("x")), peer(pods=pod("c"), namespaces=namespace("y"))),
+    ]
+    pairs = [*itertools.combinations(SHAPES, 2), *alike]
     rules = [
         [allowing(direction, *pair, ports=[port]) for pair, port in zip(pairs[first:], ALL, strict=False)]
         for first in range(0, len(pairs), len(ALL))
@@ -98,8 +103,8 @@ def test_every_kind_of_named_port(apply, expect, direction):
 
 @behaviour("NPR-04b", direction=BOTH, via=["pod-ip"])
 def test_entries_that_fit_no_port(apply, expect, direction):
-    """A name that belongs to another protocol, a name that no pod has, a number that nobody serves: none opens anything else."""
-    nothing = [entry(TCP, "web-udp"), entry(TCP, "no-such-port"), entry(TCP, 7981)]
+    """Names that belong to another protocol, a name that no pod has, a number that nobody serves: none opens anything else."""
+    nothing = [entry(TCP, "web-udp"), entry(UDP, "web"), entry(SCTP, "web"), entry(TCP, "no-such-port"), entry(TCP, 7981)]
     apply(*one_each(direction, [[allowing(direction, ports=[one])] for one in nothing]))
 
     expect(*ALL).foretold()
@@ -107,9 +112,10 @@ def test_entries_that_fit_no_port(apply, expect, direction):
 
 @behaviour("NPR-06b", direction=BOTH, protocol=[TCP, UDP], via=["pod-ip"], needs=["NetworkPolicyEndPort"])
 def test_bounds_of_a_range(apply, expect, direction, protocol):
-    """Of 8080 and 8081 a range holds the first, the last, one below it, one above it, both inside, or neither."""
-    ranges = [(8080, 8081), (8079, 8080), (8081, 8082), (8080, 8080), (8000, 8999), (8082, 8999)]
-    apply(*one_each(direction, [[allowing(direction, ports=[entry(protocol, *one)])] for one in ranges]))
+    """A range begins or ends at 8080 or 8081, ends below one or begins above it, holds both inside, or neither; one is of SCTP."""
+    bounds = [(8080, 8081), (8079, 8080), (8081, 8082), (8080, 8080), (8000, 8999), (8082, 8999)]
+    ranges = [*(entry(protocol, first, last) for first, last in bounds), entry(SCTP, 8000, 8999)]
+    apply(*one_each(direction, [[allowing(direction, ports=[one])] for one in ranges]))
 
     expect(*ALL).foretold()
 

@@ -49,8 +49,10 @@ def _is_within(part: str, whole: str) -> bool:
 
 
 def _one_peer_of_two(rule: Object, end: str) -> Object:
-    """A peer with a podSelector alone and one with a namespaceSelector alone are read as one with both."""
+    """Peers of different kinds must all be met: a podSelector and a namespaceSelector are read as one peer, and no pod is in a block."""
     given = rule.get(end) or []
+    if any("ipBlock" in peer for peer in given) and not all("ipBlock" in peer for peer in given):
+        return rule | {end: [{"podSelector": {"matchLabels": {"no": "pod"}}}]}
     pods = [peer for peer in given if set(peer) == {"podSelector"}]
     spaces = [peer for peer in given if set(peer) == {"namespaceSelector"}]
     if not pods or not spaces:
@@ -170,10 +172,16 @@ FAULTS = (
     ),
     Fault(
         id="N8b",
-        breaks="a podSelector and a namespaceSelector in two peers are read as one peer with both",
+        breaks="peers of different kinds in one rule are ANDed: podSelectors, namespaceSelectors and ipBlocks",
         seen=GITHUB + "cilium/cilium/pull/8271",
         spares=SPARED,
-        turns=(Turn("NPP-03b/*"), Turn("NPP-07d/*", ("x/* -> *",)), Turn("NPP-06/*")),
+        turns=(
+            Turn("NPP-03b/*"),
+            Turn("NPP-07d/*", ("x/* -> *",)),
+            Turn("NPP-06/*"),
+            Turn("NPB-01f/*", ("x/* -> outside/a *", "x/* -> y/*")),
+            Turn("NPB-01g/*", ("outside/a -> *", "y/* -> x/*")),
+        ),
         objects=_each_rule(_one_peer_of_two),
     ),
     Fault(
@@ -250,7 +258,7 @@ FAULTS = (
         breaks="a named port that cannot be resolved means any port",
         seen=GITHUB + "antrea-io/antrea/pull/242",
         spares=SPARED,
-        turns=(Turn("NPR-04/*"), Turn("NPR-04b/*/ingress", ("* -> x/[ab] *",))),
+        turns=(Turn("NPR-04/*"), Turn("NPR-04b/*/ingress", ("* -> x/*", "* -> y/a *"))),
         plane=allows(_unknown_is_any, ingress),
     ),
     Fault(

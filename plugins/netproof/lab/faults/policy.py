@@ -297,7 +297,18 @@ FAULTS = (
         seen=GITHUB + "flannel-io/flannel/issues/2183",
         spares=SPARED,
         turns=tuple(
-            Turn(case) for case in ("NPI-0[26]*", "NPI-04*", "NPT-*", "NPR-0[19]*", "NPC-0[13]*", "NPP-02a/*", "NPP-07*", "NPI-03c/*")
+            Turn(case)
+            for case in (
+                "NPI-0[26]*",
+                "NPI-04*",
+                "NPT-*",
+                "NPR-01[abc]*",
+                "NPR-09*",
+                "NPC-0[13]*",
+                "NPP-02a/*",
+                "NPP-07[abcd]*",
+                "NPI-03c/*",
+            )
         ),
         plane=isolations(_never_told),
     ),
@@ -448,8 +459,8 @@ FAULTS = (
         spares=SPARED,
         turns=(
             Turn("NPR-01[abdef]*"),
-            Turn("NPR-04b/*/ingress", ("* -> x/c *",)),
-            Turn("NPR-04b/*/egress", ("x/c -> *",)),
+            Turn("NPR-04b/*/ingress", ("* -> y/b *",)),
+            Turn("NPR-04b/*/egress", ("y/b -> *",)),
             Turn("NPR-0[56]*"),
             Turn("NPB-01[cd]/*"),
             Turn("NPP-07g/*", ("y/* -> *",)),
@@ -466,6 +477,7 @@ FAULTS = (
         spares=SPARED,
         turns=(
             Turn("NPR-01[ad]/tcp/*", ("* UDP/8080",)),
+            Turn("NPR-01c/tcp/*", ("* UDP/*",)),
             Turn("NPR-01c/udp/*", ("* TCP/*",)),
             Turn("NPR-01[ef]/*"),
             Turn("NPR-05/*", ("* UDP/8080",)),
@@ -494,7 +506,7 @@ FAULTS = (
         breaks="a policy with rules does not isolate: who is not listed is let in",
         seen=GITHUB + "weaveworks/weave/issues/3105",
         spares=SPARED,
-        turns=(Turn("NPP-01[ab]/*"), Turn("NPP-02a/*"), Turn("NPP-05/*"), Turn("NPP-07i/*"), Turn("NPB-01*"), Turn("NPC-01a/*")),
+        turns=(Turn("NPP-01[ab]/*"), Turn("NPP-02a/*"), Turn("NPP-05/*"), Turn("NPP-07[bi]/*"), Turn("NPB-01*"), Turn("NPC-01a/*")),
         plane=isolations(_only_without_rules),
     ),
     Fault(
