@@ -12,8 +12,7 @@ import pytest
 from netproof.model.flow import SCTP, TCP, UDP, Family, Port, Protocol
 from netproof.model.history import Decision
 
-AXES = ("draw", "protocol", "family", "via")  # their order in an id
-FAMILIES = (Family.IPV4,)
+AXES = ("draw", "protocol", "family", "via", "direction", "order")  # their order in an id
 
 CASE: pytest.StashKey[Any] = pytest.StashKey()  # on an item: the case at work, whose parts the fixtures hand out
 WORKER = "netproof-worker"  # the names under which the halves of a run are registered
@@ -54,8 +53,9 @@ class Marked:
 def behaviour(id_: str, *, needs: Sequence[str] = (), drawn: bool = False, **axes: Sequence[str]) -> pytest.MarkDecorator:
     """Say which behaviour of `suites/behaviours.toml` a test function proves, and on which axes it runs.
 
-    `protocol=[TCP, UDP]`, `via=["pod-ip"]`; the family is always an axis. `needs` names features beyond the behaviour's own.
-    A `drawn` case runs once for each set of policies that --netproof-policies asks for.
+    `protocol=[TCP, UDP]`, `via=["pod-ip"]`, `direction=["ingress", "egress"]`; the family is always an axis, and is the run's where a
+    case does not name its own. `needs` names features beyond the behaviour's own. A `drawn` case runs once for each set of policies
+    that --netproof-policies asks for.
     """
     given = [axis for axis in AXES if axis != "draw"]
     unknown = sorted(set(axes) - set(given))

@@ -13,11 +13,14 @@ from typing import Any
 import pytest
 
 from netproof.cluster.settings import RESERVED, Settings
+from netproof.model.flow import Family
 from netproof.problem import Problem
 
 SITE_FILE = "netproof.toml"
 MOST_POLICIES, MOST_SEED = 100_000, 10**12
 DEFAULT_PROBE_IMAGE = "docker.io/library/python:3.13-alpine"
+
+FAMILIES = {"ipv4": (Family.IPV4,), "ipv6": (Family.IPV6,), "both": (Family.IPV4, Family.IPV6)}
 
 NO_CLUSTER = """\
 a case needs a cluster: say which one.
@@ -55,6 +58,7 @@ OPTIONS = (
     Option("netproof-manifest", "a local file in place of a catalogue entry's download", "NAME=FILE", many=True, pairs=True),
     Option("netproof-claim", "judge the CNI by this feature whatever its catalogue entry claims", "FEATURE", many=True),
     Option("netproof-probe-image", f"the probe pods' image, any with Python 3.9 or later (default: {DEFAULT_PROBE_IMAGE})", "IMAGE"),
+    Option("netproof-family", "the address family of the cases: ipv4, ipv6 or both (default: the cluster's primary one)", "FAMILY"),
     Option("netproof-cap", "seconds from a change until the network must agree (default: lab 5, kind 30, context 120)", "SECONDS"),
     Option("netproof-budget", "seconds after which a right answer is called slow (default: none)", "SECONDS"),
     Option("netproof-burst", "attempts on a denied flow after it has settled (default: 100; allowed ones a fifth; smoke: 0)", "N"),
@@ -105,6 +109,13 @@ class Said:
         if not (text.isascii() and text.isdigit() and len(text) <= len(str(most)) and int(text) <= most):
             raise Problem(f"--netproof-{name} wants a whole number from 0 to {most}, not {text!r}")
         return int(text)
+
+    def families(self) -> tuple[Family, ...]:
+        """The address families that were asked for; none where nothing was said. Raises Problem."""
+        text = self.text("family").lower()
+        if text and text not in FAMILIES:
+            raise Problem(f"--netproof-family wants one of {', '.join(FAMILIES)}, not {text!r}")
+        return FAMILIES.get(text, ())
 
     def pairs(self, name: str) -> dict[str, str]:
         """KEY=VALUE pairs; the site file's table of that name below them. Raises Problem."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from netproof.cases import FAMILIES, WORKER, is_drawn, marked
+from netproof.cases import WORKER, is_drawn, marked
 
 _DRAWS: pytest.StashKey[tuple[str, ...]] = pytest.StashKey()
 
@@ -48,7 +48,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One case for each combination of a behaviour's axes; the parametrize id is the case's id."""
     mark = marked(metafunc.definition)
     if mark and "case" in metafunc.fixturenames:
-        cases = list(mark.cases(FAMILIES, _draws(metafunc.config) if mark.drawn else ()))
+        from netproof.run.collection import families
+
+        cases = list(mark.cases(families(metafunc.config), _draws(metafunc.config) if mark.drawn else ()))
         metafunc.parametrize("case", cases, ids=[case.id for case in cases], indirect=True)
 
 

@@ -107,7 +107,7 @@ def test_sets_of_policies_are_cases_where_they_are_asked_for(pytester: pytest.Py
     [
         ("via=", 'draw=["s1-1"], via=', "unknown axes draw; the axes are protocol, family, via"),
         ('"NPI-02a"', '"NPI-99"', "behaviour NPI-99 stands not in suites/behaviours.toml"),
-        ("via=", "wia=", "unknown axes wia; the axes are protocol, family, via"),
+        ("via=", "wia=", "unknown axes wia; the axes are protocol, family, via, direction, order"),
     ],
 )
 def test_a_wrong_mark_is_a_usage_error(pytester: pytest.Pytester, old: str, new: str, said: str) -> None:

@@ -8,9 +8,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from netproof import files
-from netproof.cases import marked
+from netproof import files, options
+from netproof.cases import WORKER, marked
 from netproof.model.behaviour import Behaviour, BehaviourError, catalogue
+from netproof.model.flow import Family
+from netproof.problem import Problem
 
 
 @functools.cache
@@ -21,6 +23,17 @@ def behaviours() -> dict[str, Behaviour]:
         return catalogue(tomllib.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, BehaviourError) as error:
         raise pytest.UsageError(f"{file}: {error}") from error
+
+
+def families(config: pytest.Config) -> tuple[Family, ...]:
+    """The address families of the cases: those of the run; without a cluster those that were asked for, or IPv4. Raises UsageError."""
+    worker = config.pluginmanager.get_plugin(WORKER)
+    if worker:
+        return tuple(map(Family, worker.assignment.families))
+    try:
+        return options.said(config).families() or (Family.IPV4,)
+    except Problem as problem:
+        raise pytest.UsageError(str(problem)) from None
 
 
 def require_known(items: Sequence[pytest.Item]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,8 +59,28 @@ def _up(settings: Settings, progress: Progress, failure: Path) -> ClusterState:
     return state
 
 
-def runner(settings: Settings, state: ClusterState, *, token: str, worker: str, workers: int, limits: Limits, progress: Progress) -> Runner:
-    """A worker's means on that cluster: its own API client, its own fleet with the outsiders in it. Raises Problem."""
+def families(asked: Sequence[Family], has: Sequence[str], *, smoke: bool) -> tuple[str, ...]:
+    """In which families the cases are run, as plain texts: those asked for, else the cluster's primary one; smoke has one in any case."""
+    primary = has[0] if has else Family.IPV4.value
+    found = tuple(family.value for family in asked) or (primary,)
+    return (primary,) if smoke and len(found) > 1 else found
+
+
+def runner(
+    settings: Settings,
+    state: ClusterState,
+    *,
+    token: str,
+    worker: str,
+    workers: int,
+    limits: Limits,
+    progress: Progress,
+    families: Sequence[str],
+) -> Runner:
+    """A worker's means on that cluster: its own API client, its own fleet with the outsiders in it. Raises Problem.
+
+    `families` are those of the cases; the ones that the cluster lacks are left out.
+    """
     api = connect(Path(state.kubeconfig) if state.kubeconfig else None, state.context)
     nodes = api.list(path("Node"))
     fleet = Fleet(token, settings.run, alive=api.alive, patience=STREAM_PATIENCE)
@@ -80,6 +100,7 @@ def runner(settings: Settings, state: ClusterState, *, token: str, worker: str, 
         limits=limits,
         budget=Budget(RATE / workers, int(_smallest_table(state) * TABLE_SHARE / workers), time.monotonic),
         outside=outside,
+        families=tuple(Family(family) for family in families if family in state.families),
     )
 
 

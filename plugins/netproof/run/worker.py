@@ -160,7 +160,7 @@ class Worker:
             self._tell_finished(item, axes, attempt, began)
             raise
         case = Case(runner, world, axes.id, runner.limits)
-        view = CaseWorld(case, Family({f.lower(): f for f in Family}[axes.values["family"].lower()]))
+        view = CaseWorld(case, Family(axes.values["family"]))
         return CaseAtWork(axes, behaviour, case, view, Expect(case, view), began, self._generated(axes, view))
 
     def _generated(self, axes: Axes, view: CaseWorld) -> DrawnSet | None:
@@ -188,6 +188,7 @@ class Worker:
                 workers=self.assignment.workers,
                 limits=bounds,
                 progress=self._progress,
+                families=self.assignment.families,
             )
             self._findings = Findings.of(self.config, self.settings, state, Path(self.assignment.report))
         return self._runner
@@ -195,9 +196,12 @@ class Worker:
     def _require(self, axes: Axes, behaviour: Behaviour) -> None:
         """Raise Unsupported, with the reason, for a feature that this cluster lacks or its implementation does not claim."""
         lacking = self._state.unsupported if self._state else {}
+        family = axes.values["family"]
+        if self._state and family not in self._state.families:
+            raise Unsupported(f"this cluster has no {family} addresses")
         if behaviour.level is Level.VENDOR:
             raise Unsupported("a vendor's own behaviour, off unless asked for")
-        for feature in (behaviour.feature, *axes.needs):
+        for feature in (behaviour.feature, *axes.needs, *(["IPv6"] if family == Family.IPV6 else [])):
             if feature in lacking:
                 raise Unsupported(f"{feature}: {lacking[feature]}")
 

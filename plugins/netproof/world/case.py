@@ -8,7 +8,7 @@ from typing import Any
 
 from netproof.kube.client import NotFound
 from netproof.kube.objects import path, path_of
-from netproof.model.flow import Flow
+from netproof.model.flow import Flow, Port
 from netproof.model.history import Decision, Expectation, History, Incident, Judgement, Limits
 from netproof.model.outcome import Outcome, Phase, Round
 from netproof.model.verdict import Verdict, worst
@@ -18,7 +18,7 @@ from netproof.verdict.control import Side, refuse_unchanged
 from netproof.verdict.judge import judge
 from netproof.verdict.reading import overloaded
 from netproof.world import sentinel
-from netproof.world.foretold import agreed, rulings
+from netproof.world.foretold import agreed, behind, rulings
 from netproof.world.pace import hold
 from netproof.world.pods import Pod
 from netproof.world.runner import Runner
@@ -63,6 +63,7 @@ class Case:
     limits: Limits
     steps: list[Step] = field(default_factory=list)
     applied: dict[str, Object] = field(default_factory=dict)  # path -> the object as the API answered
+    served: tuple[Port, ...] = ()  # by every standing pod, for this case
     promised: bool = False  # something was promised and kept that needed no step (an address was given)
     _queue: list[tuple[str, Object]] = field(default_factory=list)
     _prior: list[Round] = field(default_factory=list)
@@ -71,6 +72,7 @@ class Case:
     def again(self, world: World) -> None:
         """Begin anew in a fresh world: nothing of the first run is kept."""
         self.world = world
+        self.served = ()
         for kept in (self.steps, self.applied, self._queue, self._prior, self._labelled):
             kept.clear()
 
@@ -93,6 +95,14 @@ class Case:
         namespace = self.world.namespaces[letter]
         where = path("Pod", name, namespace) if name else path("Namespace", namespace)
         self._queue.append((where, {"metadata": {"labels": dict(values)}}))
+
+    def foretell(self, flows: Sequence[Flow]) -> dict[Flow, Expectation]:
+        """What NetworkPolicy's text promises of these flows once all that is queued is done; those of which it promises nothing lack."""
+        found = self._foretold(dict.fromkeys(flows, Expectation(Decision.OBSERVE)), self._queue)
+        judged = {flow: ruling for flow, ruling in found.items() if ruling.judged and not ruling.rests_on_block}
+        if not judged:
+            raise Misused(f"{self.id} lets its policies be foretold, and nothing can be said of them")
+        return {flow: Expectation(ruling.decision, frozenset({flow.destination})) for flow, ruling in judged.items()}
 
     def settle(
         self,
@@ -119,7 +129,7 @@ class Case:
             controls=controls or {},
             prior=tuple(self._prior),
             open_before=bool(policies) and not self.steps,
-            sentinel=(lambda: sentinel.hoist(self.world)) if with_sentinel else None,
+            sentinel=(lambda: sentinel.hoist(self.world, {flow.family for flow in expected})) if with_sentinel else None,
             by_chance=by_chance,
             limits=self._patient(limits or self.limits, queued),
         )
@@ -132,14 +142,14 @@ class Case:
 
     def foretold(self, flows: Iterable[Flow]) -> dict[Flow, Ruling]:
         """What the oracle says of flows once all that is queued is carried out; nothing where it cannot read the policies."""
-        return self._foretold(flows, self._queue)
+        return self._foretold(dict.fromkeys(flows, Expectation(Decision.OBSERVE)), self._queue)
 
     def carry_out(self) -> None:
         """Change what is queued, at once and without a step."""
         queued, self._queue = self._queue, []
         self._carry_out(queued)
 
-    def _foretold(self, flows: Iterable[Flow], queued: Sequence[tuple[str, Object]]) -> dict[Flow, Ruling]:
+    def _foretold(self, expected: Mapping[Flow, Expectation], queued: Sequence[tuple[str, Object]]) -> dict[Flow, Ruling]:
         """The oracle's rulings on the policies and labels as they will be."""
         policies: dict[str, Object] = dict(self.applied)
         labels: dict[str, dict[str, str | None]] = {}
@@ -150,7 +160,7 @@ class Case:
                 policies.pop(path_of(obj), None)
             else:
                 labels.setdefault(verb, {}).update(obj["metadata"]["labels"])
-        return rulings(self.world, flows, list(policies.values()), labels)
+        return rulings(self.world, expected, list(policies.values()), labels, behind(self.world, expected))
 
     def _patient(self, limits: Limits, queued: Sequence[tuple[str, Object]]) -> Limits:
         relabels = any(verb not in ("apply", "remove") for verb, _ in queued)
@@ -183,8 +193,15 @@ class Case:
         sentinel.lower(self.world)
         rounds = self._reopen() if touched else ()
         self.world.remove_services()
+        self._stop_serving()
         closed = self._still_closed(_closed(rounds[-1], self.limits.late)) if rounds else ()
         return Restored(closed, rounds, self.runner.clock() - began)
+
+    def _stop_serving(self) -> None:
+        served, self.served = self.served, ()
+        for name in self.world.pods if served else ():
+            for port in served:
+                self.runner.fleet.unlisten(name, port)
 
     # steps
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from netproof.model.flow import TCP, UDP, Family, Flow, Port, Protocol, Question
 from netproof.model.history import Decision, Expectation
 from netproof.model.matrix import Matrix, MatrixError
 from netproof.oracle import Ruling
+from netproof.probe.stream import AgentRefused
 from netproof.world import placement, pods, services
 from netproof.world.case import Case
 from netproof.world.services import Vip
@@ -23,6 +25,7 @@ ENDPOINTS_LIMIT = 30.0  # seconds: the control plane's own time to update Endpoi
 ADDRESS_LIMIT = 60.0  # seconds until a load balancer has given an address
 READY_LIMIT = 30.0
 SHARE_OF_MANY = 0.01  # of the burst, where a case has some hundreds of flows: the nodes' connection tables must hold all cases' attempts
+FRONT = 8000  # less than a pod's port is that of the Services which `via="cluster-ip"` puts in front of it: 80 for 8080
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,11 @@ class Peer:
     address: str
     _world: CaseWorld
 
+    @property
+    def cidr(self) -> str:
+        """The block that holds its address alone: `172.30.0.100/32`."""
+        return f"{self.address}/{ipaddress.ip_address(self.address).max_prefixlen}"
+
     def on(self, port: Port) -> Target:
         """Its own address with a port."""
         return Target(self.name, self.address, port)
@@ -54,12 +62,18 @@ class Peer:
         """The flow from here to there."""
         return Flow(self.name, target.name, target.address, target.port, target.family)
 
-    def asks(self, name: str, type_: str = "A", *, over: Protocol = UDP) -> Flow:
-        """The DNS question to the resolver of its own /etc/resolv.conf; a name without a final dot walks the search list."""
+    def asks(self, name: str, type_: str = "", *, over: Protocol = UDP) -> Flow:
+        """The DNS question to the resolver of its own /etc/resolv.conf; a name without a final dot walks the search list.
+
+        Without a type it is for the addresses of the case's family. Raises Unsupported where there is no resolver of that family.
+        """
+        family = self._world.family
         resolver = self._world.case.runner.fleet.resolver(self.name)
         names = _search(name, resolver.search, _ndots(resolver.options))
-        server = next(address for address in resolver.nameservers if Family.of(address) is self._world.family)
-        return Flow(self.name, "DNS", server, over(53), self._world.family, Question(names, type_))
+        server = next((address for address in resolver.nameservers if Family.of(address) is family), "")
+        if not server:
+            raise Unsupported(f"the resolv.conf of {self.name} names no resolver with an {family} address")
+        return Flow(self.name, "DNS", server, over(53), family, Question(names, type_ or self._world.record))
 
     @property
     def search(self) -> tuple[str, ...]:
@@ -122,14 +136,24 @@ class CaseWorld:
     case: Case
     family: Family = Family.IPV4
 
+    @property
+    def record(self) -> str:
+        """The type of DNS records that hold addresses of the case's family."""
+        return "A" if self.family is Family.IPV4 else "AAAA"
+
+    @property
+    def everywhere(self) -> str:
+        """The block of all addresses of the case's family."""
+        return "0.0.0.0/0" if self.family is Family.IPV4 else "::/0"
+
     def pod(self, name: str) -> Peer:
-        """The pod of that name: `x/a`."""
-        try:
-            return Peer(name, self.case.world.pods[name].addresses[self.family], self)
-        except KeyError:
-            raise Misused(
-                f"there is no pod {name} with an {self.family} address; there are {', '.join(sorted(self.case.world.pods))}"
-            ) from None
+        """The pod of that name: `x/a`. Raises Inconclusive where it was given no address of the case's family."""
+        found = self.case.world.pods.get(name)
+        if found is None:
+            raise Misused(f"there is no pod {name}; there are {', '.join(sorted(self.case.world.pods))}")
+        if self.family not in found.addresses:
+            raise Inconclusive(f"{name} has no {self.family} address, though the cluster's pods are to have one")
+        return Peer(name, found.addresses[self.family], self)
 
     def namespace(self, letter: str) -> str:
         """The name that a namespace of the world has in the cluster."""
@@ -147,14 +171,17 @@ class CaseWorld:
             raise Unsupported("there is one schedulable node, so no pair of pods on different nodes")
         return [self.pod(a.name).to(self.pod(b.name).on(port)) for a, b in pairs]
 
-    def mesh(self) -> list[Flow]:
-        """Every ordered pair of standing pods on every port that they serve."""
-        return [flow for flow in self.case.world.mesh() if flow.family is self.family]
+    def mesh(self, ports: Sequence[Port] = pods.PORTS) -> list[Flow]:
+        """Every ordered pair of standing pods on these ports, by default on all that they serve."""
+        return [flow for flow in self.case.world.mesh(ports) if flow.family is self.family]
 
     def api_service_address(self) -> str:
         """The cluster IP of the API server's own Service, `default/kubernetes`."""
         spec = self.case.runner.api.get(path("Service", "kubernetes", "default"))["spec"]
-        return next(str(address) for address in spec["clusterIPs"] if Family.of(address) is self.family)
+        found = [str(address) for address in spec["clusterIPs"] if Family.of(address) is self.family]
+        if not found:
+            raise Unsupported(f"the API server's Service has no {self.family} address")
+        return found[0]
 
     def spread(self) -> list[str]:
         """One standing pod of namespace x on each node that takes pods, made where there is none yet."""
@@ -180,11 +207,55 @@ class CaseWorld:
         for name in names:
             self._await_ready(name, ready=ready)
 
-    def service(self, name: str, *, selects: Sequence[str], port: Port, target: int, **spec: Any) -> Service:
-        """A Service in namespace x with these pods as endpoints. `spec` is merged into the Service's spec."""
-        vip = self.case.world.service(name, "x", {port: target}, selects=selects, **spec)
+    def service(
+        self,
+        name: str,
+        *,
+        selects: Sequence[str],
+        port: Port,
+        target: int | str,
+        namespace: str = "x",
+        labels: Mapping[str, str] | None = None,
+        **spec: Any,
+    ) -> Service:
+        """A Service of the case's family with these pods as endpoints; a named target is a port's name in its pods.
+
+        `spec` is merged into the Service's spec, `labels` into its own labels.
+        """
+        return self._service(name, namespace, {port: target}, selects=selects, labels=labels, **spec)
+
+    def front(self, pod: str, ports: Sequence[Port], **spec: Any) -> Service:
+        """A Service whose one endpoint is that pod, on these of its ports less 8000: TCP/80 leads to TCP/8080. It is made once a case."""
+        name = f"only-{pod.replace('/', '-')}"
+        vip = self.case.world.vips.get(name)
+        if vip:
+            return Service(vip, self)
+        behind = {Port(port.protocol, port.number - FRONT): port.number for port in ports}
+        return self._service(name, pod.partition("/")[0], behind, selects=[pod], **spec)
+
+    def _service(
+        self,
+        name: str,
+        namespace: str,
+        ports: Mapping[Port, int | str],
+        *,
+        selects: Sequence[str],
+        labels: Mapping[str, str] | None = None,
+        **spec: Any,
+    ) -> Service:
+        families = {} if spec.get("type") == "ExternalName" else {"ipFamilies": [str(self.family)]}
+        vip = self.case.world.service(name, namespace, ports, selects=selects, labels=labels, **families | spec)
         self.await_endpoints(vip, selects)
         return Service(vip, self)
+
+    def serve(self, *ports: Port) -> None:
+        """Have every standing pod serve further ports until the case ends. Raises Unsupported where their kernel lacks the protocol."""
+        self.case.served += ports
+        for name, port in itertools.product(self.case.world.pods, ports):
+            try:
+                self.case.runner.fleet.listen(name, port)
+            except AgentRefused as refused:
+                raise Unsupported(f"{name} cannot serve {port}: {refused}") from refused
 
     def outside(self, name: str = "a") -> Peer:
         """An agent outside the cluster. Raises Unsupported where the provider has none."""
@@ -206,6 +277,10 @@ class CaseWorld:
     def node_address_of(self, pod: str) -> str:
         """The InternalIP of the node on which a pod stands."""
         return dict(self.node_addresses())[self.case.world.pods[pod].node]
+
+    def node_of(self, pod: str, port: Port) -> Target:
+        """A port of the node itself on which a pod stands."""
+        return Target(f"node {self.case.world.pods[pod].node}", self.node_address_of(pod), port)
 
     def balanced(self, vip: Vip) -> str:
         """The load balancer's address of that Service. Raises Late."""
@@ -260,9 +335,13 @@ class Promise:
     subject: tuple[Port | Flow, ...]
     with_sentinel: bool = False
     controls: Mapping[Flow, Flow] | None = None
+    via: str = "pod-ip"
 
     def matrix(self, text: str) -> None:
-        """Each pair of the drawn matrix is open (`.`) or closed (`X`) on the port; `-` and `?` are not judged."""
+        """Each pair of the drawn matrix is open (`.`) or closed (`X`) on the port; `-` and `?` are not judged.
+
+        Via `cluster-ip` every destination is reached through a Service of its own.
+        """
         try:
             drawn = Matrix.parse(text)
         except MatrixError as error:
@@ -270,9 +349,21 @@ class Promise:
         expected = {}
         for port in self._ports():
             for (source, destination), decision in drawn.cells.items():
-                flow = self.world.pod(source).to(self.world.pod(destination).on(port))
+                flow = self.world.pod(source).to(self._target(destination, port))
                 expected[flow] = Expectation(decision, frozenset({destination}), why="as drawn in the case")
         self._settle(expected)
+
+    def foretold(self) -> None:
+        """Each pair of standing pods is open or closed on these ports as NetworkPolicy's text says of the policies that stand by then.
+
+        For cross products, where a drawing would say no more than the policies themselves. Flows of which the text promises nothing
+        are left out, and so are those that an ipBlock on pod addresses alone decides.
+        """
+        self._settle(self.case.foretell(self.world.mesh(self._ports())))
+
+    def observed(self) -> None:
+        """What becomes of each flow is reported, and never judged."""
+        self._settle({flow: Expectation(Decision.OBSERVE) for flow in self._flows()})
 
     def reaches(self, *, source_kept: bool = False) -> None:
         """Each flow is answered by its own destination; with `source_kept` that sees the source's own address."""
@@ -316,6 +407,11 @@ class Promise:
     def _settle(self, expected: Mapping[Flow, Expectation], *, by_chance: bool = False) -> None:
         self.case.settle(expected, controls=self.controls, with_sentinel=self.with_sentinel, by_chance=by_chance)
 
+    def _target(self, pod: str, port: Port) -> Target:
+        if self.via == "pod-ip":
+            return self.world.pod(pod).on(port)
+        return self.world.front(pod, self._ports()).by_ip(Port(port.protocol, port.number - FRONT))
+
     def _flows(self) -> list[Flow]:
         return [flow for flow in self.subject if isinstance(flow, Flow)]
 
@@ -333,9 +429,11 @@ class Expect:
     case: Case
     world: CaseWorld
 
-    def __call__(self, *subject: Port | Flow, sentinel: bool = False, controls: Mapping[Flow, Flow] | None = None) -> Promise:
+    def __call__(
+        self, *subject: Port | Flow, sentinel: bool = False, controls: Mapping[Flow, Flow] | None = None, via: str = "pod-ip"
+    ) -> Promise:
         """What the promise is about: ports for a matrix, flows for the rest. See `world.sentinel` for what a sentinel is."""
-        return Promise(self.case, self.world, subject, sentinel, controls)
+        return Promise(self.case, self.world, subject, sentinel, controls, via)
 
     def address(self, service: Service) -> str:
         """A load balancer gives the Service an address within a minute. Raises Failed where it does not."""

@@ -26,10 +26,18 @@ PORTS = (TCP(8080), UDP(8080), TCP(8081), UDP(8081))
 STANDING = ("a", "b", "c")  # the pods that every namespace of a world has
 SILENCE = 120  # seconds without a word from the runner after which an agent ends
 # Labels for selectors, from birth: a pod that is relabelled gets a new identity, which takes some implementations many seconds.
-TRAITS: Mapping[str, dict[str, str]] = {"a": {"rank": "high"}, "b": {"tier": "back", "rank": ""}, "c": {"tier": "front", "spare": ""}}
+TRAITS: Mapping[str, dict[str, str]] = {
+    "a": {"rank": "high"},
+    "b": {"tier": "back", "rank": "", "size": "big"},
+    "c": {"tier": "front", "spare": "", "size": "big"},
+}
 # The same for pods that go by different labels in each namespace, and for namespaces.
 APPS: Mapping[str, str] = {"x/a": "web", "x/b": "db", "y/a": "db", "y/c": "web", "z/a": "", "z/b": "web", "z/c": "db"}
-NAMESPACE_TRAITS: Mapping[str, dict[str, str]] = {"x": {"env": "prod"}, "y": {"env": "test", "shared": ""}, "z": {"shared": ""}}
+NAMESPACE_TRAITS: Mapping[str, dict[str, str]] = {
+    "x": {"env": "prod"},
+    "y": {"env": "test", "shared": "", "stage": "test"},
+    "z": {"shared": "", "stage": ""},
+}
 
 Object = dict[str, Any]
 

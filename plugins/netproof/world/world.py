@@ -45,10 +45,19 @@ class World:
         return Flow(source, destination, self.pods[destination].addresses[family], port, family)
 
     def mesh(self, ports: Sequence[Port] = probes.PORTS, *, loopback: bool = False) -> list[Flow]:
-        """Every ordered pair of its standing pods on those ports; a pod to itself only with `loopback`."""
+        """Every ordered pair of its standing pods on those ports, in every family of the run in which both have an address.
+
+        A pod to itself only with `loopback`.
+        """
         names = [f"{letter}/{name}" for letter in LETTERS for name in "abc"]
         pairs = [pair for pair in itertools.product(names, names) if loopback or pair[0] != pair[1]]
-        return [self.flow(a, b, port, family) for family in self.runner.families for port in ports for a, b in pairs]
+        return [
+            self.flow(a, b, port, family)
+            for family in self.runner.families
+            for port in ports
+            for a, b in pairs
+            if all(family in self.pods[name].addresses for name in (a, b))
+        ]
 
     def node_of(self, agent: str) -> str:
         """The node on which an agent stands; empty for one outside."""
@@ -80,10 +89,20 @@ class World:
             self.runner.fleet.drop(name)
             self.runner.api.delete(path("Pod", pod.pod, pod.namespace), uid=pod.uid, grace=0)
 
-    def service(self, name: str, letter: str, ports: Mapping[Port, int], *, selects: Sequence[str], **spec: Any) -> Vip:
-        """Make a Service in a namespace of the world that selects these pods."""
+    def service(
+        self,
+        name: str,
+        letter: str,
+        ports: Mapping[Port, int | str],
+        *,
+        selects: Sequence[str],
+        labels: Mapping[str, str] | None = None,
+        **spec: Any,
+    ) -> Vip:
+        """Make a Service in a namespace of the world that selects these pods; `labels` are its own, beside those of the run."""
         selector = self._selector(name, selects)
-        obj = services.service(name, self.namespaces[letter], ports, self.recipe.labels, selector=selector, **spec)
+        own = {**(labels or {}), **self.recipe.labels}
+        obj = services.service(name, self.namespaces[letter], ports, own, selector=selector, **spec)
         self.vips[name] = vip = services.vip(self.runner.api.create(obj))
         self._selectors[name] = selector
         return vip
