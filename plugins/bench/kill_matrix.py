@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from netproof.lab.faults import CATALOGUE, Fault, chosen
+from netproof.lab.faults import CATALOGUE, Fault, Turn, chosen
 from netproof.model.history import Decision
 from netproof.model.verdict import Verdict
 from netproof.report.evidence import load_bundle
@@ -46,7 +46,7 @@ class Row:
 
     fault: str
     case: str
-    must: str  # "fail" or "pass"
+    must: str  # "fail" or "pass"; "observe": see what the fault says
     verdict: str
     reason: str
     wrong: tuple[str, ...]
@@ -136,9 +136,9 @@ def collected() -> dict[str, str]:
     return {text.partition("[")[2].rstrip("]"): text for text in lines}
 
 
-def turned(fault: Fault, cases: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """The cases that the fault must turn, each with the patterns of its wrong flows."""
-    return {case: cells for turn in reversed(fault.turns) for case in cases if fnmatch.fnmatch(case, turn.cases) for cells in [turn.cells]}
+def turned(fault: Fault, cases: Iterable[str]) -> dict[str, Turn]:
+    """The cases that the fault must turn, each with what must become of it."""
+    return {case: turn for turn in reversed(fault.turns) for case in cases if fnmatch.fnmatch(case, turn.cases)}
 
 
 def spared(fault: Fault, cases: Iterable[str]) -> list[str]:
@@ -158,7 +158,7 @@ def attempt(fault: Fault, cases: Mapping[str, str]) -> Found:
         if not report.is_file():
             return Found(fault, (), seconds, said.strip().splitlines()[-1] if said.strip() else "no report")
         results = {result["case"]: result for result in json.loads(report.read_text())["results"]}
-        rows = [_turned(fault, case, cells, results, Path(folder)) for case, cells in must.items()]
+        rows = [_turned(fault, case, turn, results, Path(folder)) for case, turn in must.items()]
         rows += [_spared(fault, case, results) for case in free]
     return Found(fault, tuple(rows), seconds)
 
@@ -171,13 +171,15 @@ def _run(fault: Fault, nodes: Sequence[str], folder: str) -> str:
     return done.stdout + done.stderr
 
 
-def _turned(fault: Fault, case: str, cells: tuple[str, ...], results: Mapping[str, dict[str, str]], folder: Path) -> Row:
+def _turned(fault: Fault, case: str, turn: Turn, results: Mapping[str, dict[str, str]], folder: Path) -> Row:
     result = results.get(case, {})
-    verdict = result.get("verdict", "not run")
+    verdict, reason = result.get("verdict", "not run"), result.get("reason", "")
+    if turn.sees:
+        return Row(fault.id, case, "observe", verdict, reason, (), (), verdict == Verdict.OBSERVED and fnmatch.fnmatch(reason, turn.sees))
     wrong = _wrong(folder / result["evidence"]) if result.get("evidence") else ()
-    strangers = tuple(flow for flow in wrong if not any(fnmatch.fnmatch(flow, pattern) for pattern in cells))
-    good = verdict == Verdict.FAIL and bool(wrong) and not strangers
-    return Row(fault.id, case, "fail", verdict, result.get("reason", ""), wrong, strangers, good)
+    strangers = tuple(flow for flow in wrong if not any(fnmatch.fnmatch(flow, pattern) for pattern in turn.cells))
+    good = verdict == Verdict.FAIL and bool(wrong or not turn.cells) and not strangers
+    return Row(fault.id, case, "fail", verdict, reason, wrong, strangers, good)
 
 
 def _spared(fault: Fault, case: str, results: Mapping[str, dict[str, str]]) -> Row:
@@ -197,7 +199,7 @@ def _wrong(bundle: Path) -> tuple[str, ...]:
 
 def unkilled(found: Iterable[Found], cases: Iterable[str]) -> list[str]:
     """The cases that no fault has turned as it predicts."""
-    killed = {row.case for result in found for row in result.rows if row.must == "fail" and row.good}
+    killed = {row.case for result in found for row in result.rows if row.must != "pass" and row.good}
     return [case for case in cases if case not in killed]
 
 
@@ -250,7 +252,7 @@ def page(found: Sequence[Found], alive: Sequence[str], cases: Mapping[str, str],
     killed = [one for one in found if one.killed]
     rows = []
     for one in found:
-        by = [row.case for row in one.rows if row.must == "fail" and row.good]
+        by = [row.case for row in one.rows if row.must != "pass" and row.good]
         spared_ = sum(row.must == "pass" and row.good for row in one.rows)
         state = "killed" if one.killed else "**not killed**"
         rows.append(f"| [{one.fault.id}]({one.fault.seen}) | {one.fault.breaks} | {state} | {_shown(by)} | {spared_} | {one.seconds:.0f} |")

@@ -17,6 +17,7 @@ from netproof.cluster.settings import Settings
 from netproof.cluster.state import ClusterState
 from netproof.model.behaviour import Behaviour, Level
 from netproof.model.event import CaseFinished
+from netproof.model.history import Decision, Judgement
 from netproof.model.verdict import Verdict
 from netproof.problem import Problem
 from netproof.report.evidence import write_bundle
@@ -29,6 +30,7 @@ from netproof.verdict import deviation as deviations
 from netproof.verdict.deviation import Deviation, DeviationError
 from netproof.world.case import Case
 
+_WEIGHED = (Verdict.PASS, Verdict.FAIL, Verdict.FLAKY, Verdict.SLOW, Verdict.INCONCLUSIVE)  # of a behaviour that MAY be so
 _NO_EVIDENCE = (Verdict.PASS, Verdict.OBSERVED, Verdict.UNSUPPORTED)
 REMOVED = "NPI-01b"  # the behaviour: a removed policy stops acting
 
@@ -50,8 +52,9 @@ class Findings:
     def weigh(self, case: str, attempt: Attempt) -> Attempt:
         """The attempt as it counts: foreseen by a deviation, or only observed where nothing is promised."""
         promise = behaviours()[case.partition("/")[0]]
-        if promise.level is Level.MAY and attempt.verdict in (Verdict.PASS, Verdict.FAIL, Verdict.FLAKY, Verdict.SLOW):
-            return replace(attempt, verdict=Verdict.OBSERVED)
+        if promise.level is Level.MAY and attempt.verdict in _WEIGHED:
+            lacking = "could not be observed: " if attempt.verdict is Verdict.INCONCLUSIVE else ""
+            return replace(attempt, verdict=Verdict.OBSERVED, reason=f"{lacking}{attempt.reason}")
         foreseen = deviations.find(self.known, case) if attempt.verdict is Verdict.FAIL else None
         if foreseen is None:
             return attempt
@@ -91,7 +94,7 @@ class Findings:
             repeat=self.repeat(case),
         )
         lead = f"{str(attempt.verdict).upper()}: {attempt.reason}"
-        deciding = [judgement for judgement in judgements if judgement.verdict.failing and len(judgement.cells) > 1]
+        deciding = [judgement for judgement in judgements if _is_shown(judgement)]
         return replace(attempt, text=f"{lead}\n\n{text}", matrix=matrix_text(deciding[-1]) if deciding else "")
 
     def further(self, case: str, attempt: Attempt, node_id: str, worker: str, evidence: str) -> Iterator[CaseFinished]:
@@ -142,3 +145,9 @@ def known(file: Path, *, required: bool) -> tuple[Deviation, ...]:
         return ()
     except (OSError, DeviationError, ValueError) as error:
         raise Problem(f"the deviations file {file} cannot be used: {error}") from None
+
+
+def _is_shown(judgement: Judgement) -> bool:
+    """Whether a report shows all flows of a step: where it failed, or where it was there to be looked at."""
+    looked_at = any(cell.expected.decision is Decision.OBSERVE for cell in judgement.cells)
+    return (judgement.verdict.failing or looked_at) and len(judgement.cells) > 1

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from netproof.model.history import Cell, History, Judgement
+from netproof.model.history import Cell, Decision, History, Judgement
 from netproof.model.verdict import Verdict, worst
 from netproof.verdict.account import Account, cell
 from netproof.verdict.burst import confidence_of_one, excludes, loss, proven_loss
@@ -48,7 +48,7 @@ def judge(history: History) -> Judgement:
     deciding = proofs or gaps or rest
     return Judgement(
         verdict=worst(*(ground.verdict for ground in deciding)) if deciding else _best(reading),
-        reason="; ".join(ground.text for ground in proofs + gaps + rest) or _well(reading, accounts),
+        reason="; ".join(ground.text for ground in proofs + gaps + rest) or _well(reading, accounts, cells),
         cells=cells,
         converged=_converged(reading),
         relapses=len(reading.relapses),
@@ -138,12 +138,25 @@ def _best(reading: Reading) -> Verdict:
     return Verdict.PASS if reading.promised else Verdict.OBSERVED
 
 
-def _well(reading: Reading, accounts: Sequence[Account]) -> str:
-    """What is said of a step without complaint."""
+def _well(reading: Reading, accounts: Sequence[Account], cells: Sequence[Cell]) -> str:
+    """What is said of a step without complaint: what was promised of it, and what was only observed."""
     converged, (lost, counted) = _converged(reading), loss(accounts)
-    if converged is None:
-        return "observed"
-    return f"as expected {converged:.1f} s after the change" + (f", {lost} of {counted} allowed attempts were lost" if lost else "")
+    said = []
+    if converged is not None:
+        said.append(f"as expected {converged:.1f} s after the change")
+        said[0] += f", {lost} of {counted} allowed attempts were lost" if lost else ""
+    if observed := _observed(cells):
+        said.append(f"observed: {observed}")
+    return "; ".join(said) or "observed"
+
+
+def _observed(cells: Sequence[Cell]) -> str:
+    """What was seen of the flows of which nothing is promised: each sight once, with the flows in brackets."""
+    sights: dict[str, list[str]] = {}
+    for one in cells:
+        if one.expected.decision is Decision.OBSERVE:
+            sights.setdefault(one.seen, []).append(str(one.flow))
+    return "; ".join(f"{seen} ({_few(flows)})" for seen, flows in sights.items())
 
 
 def _converged(reading: Reading) -> float | None:

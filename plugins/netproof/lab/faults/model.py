@@ -30,11 +30,13 @@ class Links(Protocol):
 class Turn:
     """Cases that the fault makes fail: a pattern of ids, and patterns of the flows that must be the wrong ones, and no others.
 
-    Patterns are those of the shell. A flow reads `x/a -> y/b TCP/8080`, a Service's `y/a -> web (ClusterIP) TCP/80`.
+    Patterns are those of the shell. A flow reads `x/a -> y/b TCP/8080`, a Service's `y/a -> web (ClusterIP) TCP/80`; no patterns: the
+    case fails without a flow. `sees` is for cases that only observe: what such a case must say under the fault, and not without it.
     """
 
     cases: str
     cells: tuple[str, ...] = ("*",)
+    sees: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
