@@ -32,6 +32,18 @@ def via(case):
 
 
 @pytest.fixture
+def direction(case):
+    """`ingress` or `egress`: which side of its pods a policy of this case is about."""
+    return case.axes.values["direction"]
+
+
+@pytest.fixture
+def order(case):
+    """`forward` or `backward`: in which order things are said that shall mean the same in any."""
+    return case.axes.values["order"]
+
+
+@pytest.fixture
 def world(case):
     """Pods, Services and addresses; what it makes is gone after the case."""
     return case.world

@@ -12,7 +12,7 @@ import pytest
 from netproof.model.flow import SCTP, TCP, UDP, Family, Port, Protocol
 from netproof.model.history import Decision
 
-AXES = ("protocol", "family", "via")  # their order in an id
+AXES = ("protocol", "family", "via", "direction", "order")  # their order in an id
 FAMILIES = (Family.IPV4,)
 
 CASE: pytest.StashKey[Any] = pytest.StashKey()  # on an item: the case at work, whose parts the fixtures hand out

@@ -64,3 +64,21 @@ def allow(*peers: Object, ports: Sequence[Port | Object] = (), direction: str = 
     rule: Object = {direction: list(peers)} if peers else {}
     listed = [port if isinstance(port, dict) else {"protocol": str(port.protocol), "port": port.number} for port in ports]
     return rule | ({"ports": listed} if listed else {})
+
+
+# policies that a case has twice, for ingress and for egress
+
+
+def one_way(direction: str, name: str, namespace: str, *rules: Object, pods: Object | None = None) -> Object:
+    """A policy for `ingress` or for `egress` alone, with rules of `allowing`; without rules it allows nothing."""
+    return policy(name, namespace, pods=pods, types=[direction.capitalize()], **{direction: rules})
+
+
+def allowing(direction: str, *peers: Object, ports: Sequence[Port | Object] = ()) -> Object:
+    """A rule for that direction, as `allow` makes it."""
+    return allow(*peers, ports=ports, direction={"ingress": "from", "egress": "to"}[direction])
+
+
+def other(direction: str) -> str:
+    """The other direction."""
+    return {"ingress": "egress", "egress": "ingress"}[direction]

@@ -258,15 +258,19 @@ class Promise:
     with_sentinel: bool = False
     controls: Mapping[Flow, Flow] | None = None
 
-    def matrix(self, text: str) -> None:
-        """Each pair of the drawn matrix is open (`.`) or closed (`X`) on the port; `-` and `?` are not judged."""
+    def matrix(self, text: str, *, turned: bool = False) -> None:
+        """Each pair of the drawn matrix is open (`.`) or closed (`X`) on the port; `-` and `?` are not judged.
+
+        Rows send to columns; with `turned` columns send to rows: what is drawn for ingress then holds for its egress twin.
+        """
         try:
             drawn = Matrix.parse(text)
         except MatrixError as error:
             raise Misused(f"{self.case.id}: {error}") from error
         expected = {}
         for port in self._ports():
-            for (source, destination), decision in drawn.cells.items():
+            for (row, column), decision in drawn.cells.items():
+                source, destination = (column, row) if turned else (row, column)
                 flow = self.world.pod(source).to(self.world.pod(destination).on(port))
                 expected[flow] = Expectation(decision, frozenset({destination}), why="as drawn in the case")
         self._settle(expected)
