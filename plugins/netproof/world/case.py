@@ -167,14 +167,14 @@ class Case:
         self._unlabel()
         sentinel.lower(self.world)
         rounds = self._reopen() if touched else ()
-        self.world.remove_services()
+        self.world.clear()
         closed = self._still_closed(_closed(rounds[-1], self.limits.late)) if rounds else ()
         return Restored(closed, rounds, self.runner.clock() - began)
 
     # steps
 
     def _reopen(self) -> tuple[Round, ...]:
-        flows = list(dict.fromkeys(self._flows_to_reopen()))
+        flows = [flow for flow in dict.fromkeys(self._flows_to_reopen()) if self.world.stands(flow)]
         deadline = self.runner.clock() + self.limits.cap
         rounds: list[Round] = []
         while flows:

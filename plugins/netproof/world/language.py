@@ -169,6 +169,33 @@ class CaseWorld:
         self.set_ready(*wanted, ready=ready)
         return list(wanted)
 
+    def new_pods(self, letter: str, *, beside: Sequence[str], labels: Mapping[str, str] | None = None) -> list[str]:
+        """Further pods of a namespace, each on the node of one of `beside`, with these labels from birth; their agents answer."""
+        names = [f"{letter}/new-{self.case.world.next_number()}" for _ in beside]
+        self.case.world.add_pods({name: self._node_of(pod) for name, pod in zip(names, beside, strict=True)}, labels=labels)
+        return names
+
+    def end_pods(self, *names: str) -> None:
+        """Delete pods of `new_pods`; returns when the API no longer has them."""
+        ended = [path("Pod", pod.pod, pod.namespace) for pod in (self.case.world.pods[name] for name in names)]
+        self.case.world.remove_pods(names)
+        for where, name in zip(ended, names, strict=True):
+            self.case.world.await_removal(where, f"pod {name}")
+
+    def renew_pod(self, name: str, labels: Mapping[str, str] | None = None) -> None:
+        """Delete a pod of `new_pods`, and make another of its name on its node, with these labels instead of the former's."""
+        node = self._node_of(name)
+        self.end_pods(name)
+        self.case.world.add_pods({name: node}, labels=labels)
+
+    def new_namespace(self, letter: str, labels: Mapping[str, str] | None = None) -> None:
+        """A further namespace with these labels, for this case."""
+        self.case.world.add_namespace(letter, labels or {})
+
+    def end_namespace(self, letter: str) -> None:
+        """Delete a namespace of `new_namespace` and all that is in it; returns when the API no longer has it."""
+        self.case.world.await_removal(self.case.world.remove_namespace(letter), f"namespace {letter}")
+
     def set_ready(self, *names: str, ready: bool) -> None:
         """Make pods of `pods` Ready or not; returns when their status says so. Raises Inconclusive where it never does."""
         port, fleet = TCP(pods.READY_PORT), self.case.runner.fleet
@@ -230,6 +257,10 @@ class CaseWorld:
             until(agreed, what=f"the EndpointSlices of {vip.name}", limit=ENDPOINTS_LIMIT, progress=self.case.runner.progress)
         except Late as late:
             raise Inconclusive(f"the control plane's failure, not the data plane's: {late}") from late
+
+    def _node_of(self, name: str) -> placement.Node:
+        on = self.case.world.pods[name].node
+        return next(node for node in self.case.runner.nodes if node.name == on)
 
     def _await_ready(self, name: str, *, ready: bool) -> None:
         pod = self.case.world.pods[name]
