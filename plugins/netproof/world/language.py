@@ -15,6 +15,7 @@ from netproof.model.matrix import Matrix, MatrixError
 from netproof.world import placement, pods, services
 from netproof.world.case import Case
 from netproof.world.services import Vip
+from netproof.world.stored import Stored
 from netproof.world.verdicts import Failed, Inconclusive, Misused, Unsupported
 
 ENDPOINTS_LIMIT = 30.0  # seconds: the control plane's own time to update EndpointSlices
@@ -131,6 +132,10 @@ class CaseWorld:
     def namespace(self, letter: str) -> str:
         """The name that a namespace of the world has in the cluster."""
         return self.case.world.namespaces[letter]
+
+    def stored(self, letter: str) -> Stored:
+        """The NetworkPolicies of a namespace, as objects of the API."""
+        return Stored(self.case, letter)
 
     def port_of(self, pod: str, name: str) -> Port:
         """The port to which a standing pod's container gives that name."""
@@ -355,6 +360,17 @@ class Expect:
     def __call__(self, *subject: Port | Flow, sentinel: bool = False, controls: Mapping[Flow, Flow] | None = None) -> Promise:
         """What the promise is about: ports for a matrix, flows for the rest. See `world.sentinel` for what a sentinel is."""
         return Promise(self.case, self.world, subject, sentinel, controls)
+
+    def refused(self, policy: Mapping[str, Any], field: str, *, but: Mapping[str, Any]) -> None:
+        """The API server refuses the policy and names the field; `but`, the same put right, it would take. Nothing is stored."""
+        Stored(self.case, str(policy["metadata"]["namespace"])).require_refused(dict(policy), field, but=dict(but))
+        self.case.promised = True
+
+    def same(self, what: str, seen: object, promised: object) -> None:
+        """What was read is what was promised. Raises Failed, with both."""
+        if seen != promised:
+            raise Failed(f"{what}: promised is {promised!r}, seen was {seen!r}")
+        self.case.promised = True
 
     def address(self, service: Service) -> str:
         """A load balancer gives the Service an address within a minute. Raises Failed where it does not."""
