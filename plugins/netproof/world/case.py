@@ -166,6 +166,7 @@ class Case:
         self.applied.clear()
         self._unlabel()
         sentinel.lower(self.world)
+        self.runner.fleet.release()
         rounds = self._reopen() if touched else ()
         self.world.clear()
         closed = self._still_closed(_closed(rounds[-1], self.limits.late)) if rounds else ()
@@ -193,10 +194,10 @@ class Case:
         return tuple(flow for flow in flows if flow not in innocent)
 
     def _flows_to_reopen(self) -> Iterator[Flow]:
-        """Those that connected before the first change, and the sentinel's."""
+        """Those that connected before the first change, and the sentinel's. A connection that broke never comes back."""
         for step in self.steps[:1]:
             before = _connected([r for r in step.history.rounds if r.phase is Phase.CONTROL])
-            yield from (flow for flow in step.history.expected if flow in before)
+            yield from (flow for flow in step.history.expected if flow in before and not flow.held)
             yield from (p.flow for r in step.history.rounds if r.phase is Phase.SENTINEL for p in r.probes)
 
     def _carry_over(self, history: History) -> None:

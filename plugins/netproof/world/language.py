@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from netproof.kube.objects import path
@@ -132,6 +132,10 @@ class CaseWorld:
     def namespace(self, letter: str) -> str:
         """The name that a namespace of the world has in the cluster."""
         return self.case.world.namespaces[letter]
+
+    def held(self, flow: Flow) -> Flow:
+        """The flow on one connection that lasts as long as the case: what is asked of it later goes over what stood before."""
+        return replace(flow, held=self.case.world.next_number())
 
     def stored(self, letter: str) -> Stored:
         """The NetworkPolicies of a namespace, as objects of the API."""
