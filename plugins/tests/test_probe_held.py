@@ -1,7 +1,8 @@
-"""Connections that last: what attempts that share one see, with real packets."""
+"""Connections that last, and ICMP echoes: what attempts see, with real packets."""
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -121,3 +122,25 @@ def test_a_stranger_is_not_kept(net: Net, fleet: Fleet) -> None:
         assert sock.recv(4096).count(b"\n") == 1
         sock.sendall(b"np1 another-run t.0.2 keep\n")
         assert sock.recv(4096) == b""
+
+
+@pytest.mark.parametrize("family", Family)
+def test_an_echo_is_answered_or_not(net: Net, fleet: Fleet, family: Family) -> None:
+    flow = replace(net.flow("a", "b", UDP(0), family), echo=True)
+    _allow_pings(net, "0 0")
+    assert eventually(lambda: ask(fleet, flow).outcome is Outcome.CONNECTED)
+    assert ask(fleet, flow).responder == "ECHO REPLY"
+    with net.rule("a", "b", family=family):
+        assert ask(fleet, flow).outcome is Outcome.TIMED_OUT
+    with net.rule("a", "b", how="prohibit", family=family):
+        assert ask(fleet, flow).outcome is Outcome.UNREACHABLE
+
+
+def test_where_pods_may_not_ping_that_is_told(net: Net, fleet: Fleet) -> None:
+    _allow_pings(net, "1 0")
+    attempt = ask(fleet, replace(net.flow("a", "b", UDP(0)), echo=True))
+    assert (attempt.outcome, "may not ping" in attempt.detail) == (Outcome.BROKEN, True)
+
+
+def _allow_pings(net: Net, groups: str) -> None:
+    subprocess.run(["ip", "netns", "exec", net.space("a"), "sysctl", "-qw", f"net.ipv4.ping_group_range={groups}"], check=True)

@@ -848,8 +848,49 @@ class Query(Attempt):
         self.finish(CONNECTED, f"asked {name}")
 
 
+# --- ICMP --------------------------------------------------------------------------------------------------------------------
+
+
+ECHO = {socket.AF_INET: (socket.IPPROTO_ICMP, 8, 0), socket.AF_INET6: (socket.IPPROTO_ICMPV6, 128, 129)}  # protocol, request, reply
+
+
+class Ping(Attempt):
+    """An ICMP echo request, by a socket that the kernel gives to unprivileged programs where net.ipv4.ping_group_range allows it."""
+
+    def open(self) -> None:
+        protocol, request, _reply = ECHO[self.flow.family]
+        try:
+            self.sock = socket.socket(self.flow.family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, protocol)
+        except PermissionError:
+            self.finish(BROKEN, "a pod may not ping here (net.ipv4.ping_group_range)")
+            return
+        self.agent.loop.watch(self.sock.fileno(), IN, self.event)
+        self.sock.connect((self.flow.address, 0))
+        self.sock.send(struct.pack("!BBHHH", request, 0, 0, 0, self.number & 0xFFFF) + self.nonce)
+
+    def waiting(self) -> bool:
+        return False
+
+    def event(self, mask: int) -> None:
+        if self.sock and mask & (IN | BAD):
+            self.receive()
+
+    def receive(self) -> None:
+        assert self.sock is not None
+        try:
+            data = self.sock.recv(4096)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self.failed(error.errno or 0)
+            return
+        if data[:1] == bytes(ECHO[self.flow.family][2:]) and data[8:] == self.nonce:
+            self.who = "ECHO REPLY"
+            self.finish(CONNECTED)
+
+
 def attempt(agent: Agent, flow: Flow, number: int, token: str, done: Callable[[Attempt], None]) -> Attempt:
-    kind = Query if flow.names else Exchange if flow.held else Attempt
+    kind = Ping if flow.protocol == "ICMP" else Query if flow.names else Exchange if flow.held else Attempt
     return kind(agent, flow, number, token, done)
 
 

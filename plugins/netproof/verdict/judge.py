@@ -155,7 +155,7 @@ def _observed(cells: Sequence[Cell]) -> str:
     sights: dict[str, list[str]] = {}
     for one in cells:
         if one.expected.decision is Decision.OBSERVE:
-            sights.setdefault(one.seen, []).append(str(one.flow))
+            sights.setdefault(one.seen.removesuffix(f" by {one.flow.destination}"), []).append(str(one.flow))
     return "; ".join(f"{seen} ({_few(flows)})" for seen, flows in sights.items())
 
 

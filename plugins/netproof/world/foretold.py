@@ -35,7 +35,7 @@ def rulings(world: World, flows: Iterable[Flow], policies: Sequence[Object], cha
     found = {}
     for flow in flows:
         ends = _end(world, snapshot, flow.source, ""), _end(world, snapshot, flow.destination, flow.address)
-        if ends[0] and ends[1] and not flow.question:
+        if ends[0] and ends[1] and not flow.question and not flow.echo:
             found[flow] = decide(snapshot, ends[0], ends[1], flow.port, flow.family)
     return found
 

@@ -12,7 +12,7 @@ from netproof.kube.wait import Late, NotYet, until
 from netproof.model.flow import TCP, UDP, Family, Flow, Port, Protocol, Question
 from netproof.model.history import Decision, Expectation
 from netproof.model.matrix import Matrix, MatrixError
-from netproof.world import placement, pods, services
+from netproof.world import hosts, placement, pods, services
 from netproof.world.case import Case
 from netproof.world.services import Vip
 from netproof.world.stored import Stored
@@ -51,6 +51,10 @@ class Peer:
     def to(self, target: Target) -> Flow:
         """The flow from here to there."""
         return Flow(self.name, target.name, target.address, target.port, target.family)
+
+    def pings(self, peer: Peer) -> Flow:
+        """ICMP echo requests to the peer's own address. Of these nothing is promised: a case only observes them."""
+        return Flow(self.name, peer.name, peer.address, UDP(0), Family.of(peer.address), echo=True)
 
     def asks(self, name: str, type_: str = "A", *, over: Protocol = UDP) -> Flow:
         """The DNS question to the resolver of its own /etc/resolv.conf; a name without a final dot walks the search list."""
@@ -183,6 +187,17 @@ class CaseWorld:
         names = [f"{letter}/new-{self.case.world.next_number()}" for _ in beside]
         self.case.world.add_pods({name: self._node_of(pod) for name, pod in zip(names, beside, strict=True)}, labels=labels)
         return names
+
+    def host(self, beside: str) -> Peer:
+        """The agent on the network of the node on which a pod stands, made where there is none yet (feature HostNetwork)."""
+        node = self._node_of(beside)
+        hosts.add(self.case.world, [node])
+        return self.pod(f"{hosts.LETTER}/{node.name}")
+
+    @property
+    def host_port(self) -> int:
+        """The port that agents of `host` serve, by TCP and by UDP."""
+        return hosts.served_port(self.case.world)
 
     def end_pods(self, *names: str) -> None:
         """Delete pods of `new_pods`; returns when the API no longer has them."""
@@ -368,6 +383,15 @@ class Expect:
     def refused(self, policy: Mapping[str, Any], field: str, *, but: Mapping[str, Any]) -> None:
         """The API server refuses the policy and names the field; `but`, the same put right, it would take. Nothing is stored."""
         Stored(self.case, str(policy["metadata"]["namespace"])).require_refused(dict(policy), field, but=dict(but))
+        self.case.promised = True
+
+    def ready(self, *names: str) -> None:
+        """Pods of `world.pods` become not Ready and Ready again as their agents say: the kubelet's probes reach them. Raises Failed."""
+        self.world.set_ready(*names, ready=False)
+        try:
+            self.world.set_ready(*names, ready=True)
+        except Inconclusive as late:
+            raise Failed(f"the kubelet's probes do not reach what they reached before: {late.reason}") from late
         self.case.promised = True
 
     def same(self, what: str, seen: object, promised: object) -> None:

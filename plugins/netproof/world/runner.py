@@ -39,7 +39,7 @@ class Runner:
     image: str
     nodes: Sequence[Node]
     every_node: Sequence[Mapping[str, Any]]
-    dial: Callable[[str, str], Dial]  # namespace, pod
+    dial: Callable[[str, str, int], Dial]  # namespace, pod, the control port on its loopback
     progress: Progress
     limits: Limits = field(default_factory=Limits)
     budget: Budget = field(default_factory=Budget)
@@ -49,4 +49,4 @@ class Runner:
 
     def dial_pod(self, pod: Pod) -> Dial:
         """How to reach that pod's agent."""
-        return self.dial(pod.namespace, pod.pod)
+        return self.dial(pod.namespace, pod.pod, pod.control)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from netproof.kube.client import NotFound
@@ -73,14 +73,20 @@ class World:
 
         Raises Problem for an image that cannot be pulled, Late where they don't run in time.
         """
+        objects = {}
         for name, node in wanted.items():
             letter, pod = name.split("/")
-            obj = probes.pod(pod, self.namespaces[letter], node, self.recipe, readiness=readiness)
-            obj["metadata"]["labels"] |= labels or {}
+            objects[name] = probes.pod(pod, self.namespaces[letter], node, self.recipe, readiness=readiness)
+            objects[name]["metadata"]["labels"] |= labels or {}
+        return self.start(objects)
+
+    def start(self, objects: Mapping[str, Mapping[str, Any]], *, control: int = probes.CONTROL_PORT) -> list[Pod]:
+        """Make these pods, whose agents listen to us on `control`, as `add_pods` does."""
+        for obj in objects.values():
             self.runner.api.create(obj)
-        made = self._await_pods(set(wanted))
+        made = [replace(pod, control=control) for pod in self._await_pods(set(objects))]
         self.pods |= {pod.name: pod for pod in made}
-        self.ended -= set(wanted)
+        self.ended -= set(objects)
         self.runner.fleet.add_many({pod.name: self.runner.dial_pod(pod) for pod in made}, limit=POD_LIMIT)
         return made
 
