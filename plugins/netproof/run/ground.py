@@ -79,6 +79,7 @@ def runner(settings: Settings, state: ClusterState, *, token: str, worker: str, 
         limits=limits,
         budget=Budget(RATE / workers, int(_smallest_table(state) * TABLE_SHARE / workers), time.monotonic),
         outside=outside,
+        network_agent=state.implementation.agent,
     )
 
 

@@ -16,7 +16,7 @@ from netproof.oracle import Ruling
 from netproof.verdict.cell import evaluate
 from netproof.verdict.control import Side, refuse_unchanged
 from netproof.verdict.judge import judge
-from netproof.world import sentinel
+from netproof.world import restart, sentinel
 from netproof.world.foretold import agreed, rulings
 from netproof.world.pace import hold
 from netproof.world.pods import Pod
@@ -65,12 +65,14 @@ class Case:
     _queue: list[tuple[str, Object]] = field(default_factory=list)
     _prior: list[Round] = field(default_factory=list)
     _labelled: dict[str, set[str]] = field(default_factory=dict)  # path -> the keys that the case set
+    _restarting: bool = False
 
     def again(self, world: World) -> None:
         """Begin anew in a fresh world: nothing of the first run is kept."""
         self.world = world
         for kept in (self.steps, self.applied, self._queue, self._prior, self._labelled):
             kept.clear()
+        self._restarting = False
 
     # what a case says
 
@@ -92,6 +94,10 @@ class Case:
         where = path("Pod", name, namespace) if name else path("Namespace", namespace)
         self._queue.append((where, {"metadata": {"labels": dict(values)}}))
 
+    def restart_agents(self) -> None:
+        """Queue a restart of the network's agents on the nodes of the world's pods; what the step changes happens while they are away."""
+        self._restarting = True
+
     def settle(
         self,
         expected: Mapping[Flow, Expectation],
@@ -103,12 +109,13 @@ class Case:
     ) -> Judgement:
         """Run one step and judge it. Raises Failed, Flaky, Inconclusive; Misused where the case itself is wrong."""
         queued, self._queue = self._queue, []
+        restarting, self._restarting = self._restarting, False
         policies = [obj for verb, obj in queued if verb in ("apply", "remove")]
         self._refuse_unchanged(expected, policies, sheltered=with_sentinel)
         expected = agreed(self.id, expected, self._foretold(expected, queued), self.world)
         script = Script(
             expected=expected,
-            change=lambda: self._carry_out(queued),
+            change=lambda: self._change(queued, restarting=restarting),
             afterwards=self._afterwards,
             controls=controls or {},
             prior=tuple(self._prior),
@@ -205,6 +212,14 @@ class Case:
         stable = [r for r in history.rounds if r.phase is Phase.STABILITY][-1:]
         controls = [r for r in history.rounds if r.phase is Phase.CONTROL and r not in self._prior]
         self._prior += controls + [replace(r, phase=Phase.CONTROL) for r in stable]
+
+    def _change(self, queued: Sequence[tuple[str, Object]], *, restarting: bool) -> None:
+        if not restarting:
+            self._carry_out(queued)
+            return
+        agents = restart.begin(self.runner, sorted({pod.node for pod in self.world.pods.values()}))
+        self._carry_out(queued)
+        restart.complete(self.runner, agents)
 
     def _carry_out(self, queued: Sequence[tuple[str, Object]]) -> None:
         for verb, obj in queued:

@@ -45,6 +45,7 @@ class Runner:
     budget: Budget = field(default_factory=Budget)
     outside: Sequence[Outside] = ()
     families: tuple[Family, ...] = (Family.IPV4,)
+    network_agent: str = ""  # namespace/name of the DaemonSet whose pods program the nodes
     clock: Callable[[], float] = time.monotonic
 
     def dial_pod(self, pod: Pod) -> Dial:
