@@ -21,6 +21,7 @@ from netproof.world.verdicts import Failed, Inconclusive, Misused, Unsupported
 ENDPOINTS_LIMIT = 30.0  # seconds: the control plane's own time to update EndpointSlices
 ADDRESS_LIMIT = 60.0  # seconds until a load balancer has given an address
 READY_LIMIT = 30.0
+PROBED_LIMIT = 10.0  # the kubelet probes once a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,13 +221,13 @@ class CaseWorld:
         """Delete a namespace of `new_namespace` and all that is in it; returns when the API no longer has it."""
         self.case.world.await_removal(self.case.world.remove_namespace(letter), f"namespace {letter}")
 
-    def set_ready(self, *names: str, ready: bool) -> None:
+    def set_ready(self, *names: str, ready: bool, limit: float = READY_LIMIT) -> None:
         """Make pods of `pods` Ready or not; returns when their status says so. Raises Inconclusive where it never does."""
         port, fleet = TCP(pods.READY_PORT), self.case.runner.fleet
         for name in names:
             (fleet.listen if ready else fleet.unlisten)(name, port)
         for name in names:
-            self._await_ready(name, ready=ready)
+            self._await_ready(name, ready=ready, limit=limit)
 
     def service(self, name: str, *, selects: Sequence[str], port: Port, target: int, **spec: Any) -> Service:
         """A Service in namespace x with these pods as endpoints. `spec` is merged into the Service's spec."""
@@ -286,7 +287,7 @@ class CaseWorld:
         on = self.case.world.pods[name].node
         return next(node for node in self.case.runner.nodes if node.name == on)
 
-    def _await_ready(self, name: str, *, ready: bool) -> None:
+    def _await_ready(self, name: str, *, ready: bool, limit: float) -> None:
         pod = self.case.world.pods[name]
 
         def agreed() -> bool | None:
@@ -298,7 +299,7 @@ class CaseWorld:
 
         what = f"{name} to be {'Ready' if ready else 'not Ready'} (the kubelet connects to the pod to learn it)"
         try:
-            until(agreed, what=what, limit=READY_LIMIT, progress=self.case.runner.progress)
+            until(agreed, what=what, limit=limit, progress=self.case.runner.progress)
         except Late as late:
             raise Inconclusive(str(late)) from late
 
@@ -389,7 +390,7 @@ class Expect:
         """Pods of `world.pods` become not Ready and Ready again as their agents say: the kubelet's probes reach them. Raises Failed."""
         self.world.set_ready(*names, ready=False)
         try:
-            self.world.set_ready(*names, ready=True)
+            self.world.set_ready(*names, ready=True, limit=max(PROBED_LIMIT, self.case.limits.cap))
         except Inconclusive as late:
             raise Failed(f"the kubelet's probes do not reach what they reached before: {late.reason}") from late
         self.case.promised = True

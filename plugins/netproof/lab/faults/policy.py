@@ -295,7 +295,9 @@ FAULTS = (
         seen=GITHUB + "flannel-io/flannel/issues/2183",
         spares=SPARED,
         turns=tuple(
-            Turn(case) for case in ("NPI-0[26]*", "NPI-04*", "NPT-*", "NPR-0[19]*", "NPC-0[13]*", "NPP-02a/*", "NPP-07*", "NPI-03c/*")
+            Turn(case)
+            for case in ("NPI-0[26]*", "NPI-04*", "NPT-01/*", "NPT-06[abd]/*", "NPT-11/*", "NPR-0[19]*", "NPC-01[ab]/*", "NPC-03/*")
+            + ("NPP-02a/*", "NPP-07*", "NPI-03c/*")
         ),
         plane=isolations(_never_told),
     ),
@@ -320,7 +322,7 @@ FAULTS = (
         breaks="`except` denies what another policy allows",
         seen=GITHUB + "ovn-org/ovn-kubernetes/issues/845",
         spares=SPARED,
-        turns=(Turn("NPB-03/*", ("* -> outside/b *",)),),
+        turns=(Turn("NPB-03/*", ("* -> outside/b *",)), Turn("NPC-02c/*", ("* -> outside/b *",))),
         plane=_excepts_first,
     ),
     Fault(
@@ -450,7 +452,7 @@ FAULTS = (
         breaks="a policy with rules does not isolate: who is not listed is let in",
         seen=GITHUB + "weaveworks/weave/issues/3105",
         spares=SPARED,
-        turns=(Turn("NPP-01[ab]/*"), Turn("NPP-02a/*"), Turn("NPP-05/*"), Turn("NPB-01*"), Turn("NPC-01a/*")),
+        turns=(Turn("NPP-01[ab]/*"), Turn("NPP-02a/*"), Turn("NPP-05/*"), Turn("NPB-01*"), Turn("NPC-01[ak]/*")),
         plane=isolations(_only_without_rules),
     ),
     Fault(
@@ -466,7 +468,7 @@ FAULTS = (
         breaks="the deletion of a policy takes the rules of another along",
         seen=GITHUB + "Azure/azure-container-networking/issues/551",
         spares=SPARED,
-        turns=(Turn("NPC-01b/*", ("y/* -> x/*",)),),
+        turns=(Turn("NPC-01b/*", ("y/* -> x/*",)), Turn("NPC-01l/*", ("x/* -> y/*",))),
         plane=_deleted_with_its_neighbours(),  # type: ignore[arg-type]
     ),
     Fault(
@@ -474,7 +476,7 @@ FAULTS = (
         breaks="of several rules of a policy only the last counts",
         seen=GITHUB + "antrea-io/antrea/issues/386",
         spares=SPARED,
-        turns=(Turn("NPR-06/*", ("y/* -> x/*",)),),
+        turns=(Turn("NPR-06/*", ("y/* -> x/*",)), Turn("NPC-02b/*")),
         objects=policies(_last_rule),
     ),
     Fault(
@@ -482,7 +484,7 @@ FAULTS = (
         breaks="changes of a namespace's labels are not followed",
         seen=GITHUB + "ovn-org/ovn-kubernetes/issues/1850",
         spares=SPARED,
-        turns=(Turn("NPC-05c/*", ("y/* -> x/*",)),),
+        turns=(Turn("NPC-05c/*", ("y/* -> x/*",)), Turn("NPC-05f/*", ("x/* -> [yz]/a *",))),
         objects=frozen("Namespace", _labels, _put_labels),
     ),
     Fault(
@@ -490,7 +492,12 @@ FAULTS = (
         breaks="changes of a pod's labels are not followed",
         seen=GITHUB + "cloudnativelabs/kube-router/issues/1035",
         spares=SPARED,
-        turns=(Turn("NPC-05a/*", ("y/a -> x/*",)), Turn("NPC-05b/*", ("* -> x/a *",))),
+        turns=(
+            Turn("NPC-05a/*", ("y/a -> x/*",)),
+            Turn("NPC-05b/*", ("* -> x/a *",)),
+            Turn("NPC-05d/*", ("x/* -> y/[ab] *",)),
+            Turn("NPC-05e/*", ("x/[ab] -> *",)),
+        ),
         objects=frozen("Pod", _labels, _put_labels),
     ),
     Fault(
@@ -498,7 +505,7 @@ FAULTS = (
         breaks="an edit of a policy's own podSelector is ignored",
         seen=GITHUB + "aws/aws-network-policy-agent/issues/643",
         spares=SPARED,
-        turns=(Turn("NPC-04b/*"),),
+        turns=(Turn("NPC-04[bf]/*"),),
         objects=frozen("NetworkPolicy", _subject, _put_subject),
     ),
     Fault(
@@ -506,7 +513,7 @@ FAULTS = (
         breaks="an edit of a policy is ignored",
         seen=GITHUB + "aws/aws-network-policy-agent/issues/643",
         spares=SPARED,
-        turns=(Turn("NPC-04a/*"), Turn("NPC-04b/*")),
+        turns=(Turn("NPC-04[a-f]/*"),),
         objects=frozen("NetworkPolicy", _first_spec, _put_spec),
     ),
     Fault(
@@ -522,7 +529,7 @@ FAULTS = (
         breaks="between pods of one node the source's rules have the last word",
         seen=GITHUB + "cloudnativelabs/kube-router/issues/916",
         spares=SPARED,
-        turns=(Turn("NPI-04a/*", ("x/c -> x/a *",)),),
+        turns=(Turn("NPI-04a/*", ("x/c -> x/a *",)), Turn("NPC-03b/*/egress", ("x/a -> y/a *", "x/b -> y/b *"))),
         plane=_same_node_allows,
     ),
     Fault(
@@ -554,7 +561,13 @@ FAULTS = (
         breaks="traffic from outside meets no ingress policy",
         seen=GITHUB + "antrea-io/antrea/issues/280",
         spares=SPARED,
-        turns=(Turn("NPB-01b/*", ("outside/b -> *",)), Turn("NPB-02b/*", ("outside/b -> *",))),
+        turns=(
+            Turn("NPB-01b/*", ("outside/b -> *",)),
+            Turn("NPB-02b/*", ("outside/b -> *",)),
+            Turn("NPT-06d/*", ("outside/* -> *",)),
+            Turn("NPT-06e/*", sees="*observed: answered (outside/*"),
+            Turn("NPT-06f/*", sees="*answered (y/a -> only-a (NodePort of lab-1) TCP/?????, y/a*"),
+        ),
         plane=isolations(_nodes_let_in),
     ),
     Fault(
@@ -626,7 +639,7 @@ FAULTS = (
         breaks="a policy isolates its whole namespace, whatever it selects",
         seen=GITHUB + "cloudnativelabs/kube-router/issues/614",
         spares=SPARED,
-        turns=(Turn("NPI-05[ab]/*", ("* -> x/c *",)), Turn("NPC-04b/*")),
+        turns=(Turn("NPI-05[ab]/*", ("* -> x/c *",)), Turn("NPC-04b/*"), Turn("NPC-01c/*"), Turn("NPC-01j/*")),
         objects=policies(lambda policy: policy | {"spec": policy["spec"] | {"podSelector": {}}}),
     ),
 )
