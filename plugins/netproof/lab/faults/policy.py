@@ -296,8 +296,10 @@ FAULTS = (
         spares=SPARED,
         turns=tuple(
             Turn(case)
-            for case in ("NPI-0[26]*", "NPI-04*", "NPT-01/*", "NPT-06[abd]/*", "NPT-11/*", "NPR-0[19]*", "NPC-01[ab]/*", "NPC-03/*")
-            + ("NPP-02a/*", "NPP-07*", "NPI-03c/*")
+            for case in (
+                *("NPI-0[26]*", "NPI-04*", "NPI-03c/*", "NPP-02a/*", "NPP-07*", "NPR-0[19]*"),
+                *("NPC-01[ab]/*", "NPC-03/*", "NPT-01/*", "NPT-06[abd]/*", "NPT-11/*"),
+            )
         ),
         plane=isolations(_never_told),
     ),
