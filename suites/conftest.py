@@ -68,6 +68,12 @@ def relabel(case):
 
 
 @pytest.fixture
+def restart_agents(case):
+    """Queue a restart of the network's agents (feature AgentRestart); what the step changes happens while they are away."""
+    return case.restart_agents
+
+
+@pytest.fixture
 def expect(case):
     """Say what must hold now; it waits, repeats and judges."""
     return case.expect

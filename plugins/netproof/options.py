@@ -65,6 +65,7 @@ OPTIONS = (
     Option("netproof-all", "on a context: every suite instead of smoke", flag=True),
     Option("netproof-policies", "draw so many sets of policies and run them too (default: 0)", "N"),
     Option("netproof-seed", "what they are drawn from: the same seed draws the same sets (default: 1)", "S"),
+    Option("netproof-host-network", "on a context: make pods on the nodes' network too, which need a privileged namespace", flag=True),
     Option("netproof-fault", "break the lab on purpose: an id of `netproof faults list`", "ID", many=True),
     Option("netproof-own-suites", argparse.SUPPRESS, flag=True),  # `netproof run` names the suites, the user did not
     Option("netproof-report", "the folder of report.json, junit.xml, report.html and evidence/ (default: netproof-report)", "FOLDER"),
@@ -167,6 +168,7 @@ def settings(config: pytest.Config, *, run: str, folder: Path, token_sha256: str
         claims=tuple(words.values["claim"] or ()),
         faults=faults,
         probe_image=words.text("probe-image", DEFAULT_PROBE_IMAGE),
+        host_network=bool(words.values["host-network"]),
         testbed=bool(words.site.get("testbed")),
         token_sha256=token_sha256,
         controller=controller,

@@ -19,6 +19,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "behaviour(marked): the behaviour that a case proves; use netproof.cases.behaviour")
     config.addinivalue_line("markers", "smoke: belongs to the minute that a cluster admin waits for")
+    config.addinivalue_line("markers", "slow: takes over 20 seconds on many a real cluster, by the nature of what it tests")
     config.addinivalue_line("markers", "disruptive: restarts or breaks something that others in the cluster use")
     if config.getoption("netproof_policies", None) or config.getoption("netproof_seed", None):
         _draws(config)

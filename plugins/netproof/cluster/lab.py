@@ -31,7 +31,10 @@ UP_LIMIT = 30.0
 DOWN_LIMIT = 10.0
 NAME = "netproof-lab"
 _LACKS = frozenset({"SCTP", "HostPort"})
-_MISSING = {"NodeAccess": "the lab's nodes are broken by --netproof-fault"}
+_MISSING = {
+    "NodeAccess": "the lab's nodes are broken by --netproof-fault",
+    "AgentRestart": "the lab's rules are brought to its nodes by the lab itself, which has no agent to restart",
+}
 
 
 class LabProvider:

@@ -94,6 +94,7 @@ class Fleet:
         self._clock = clock
         self._streams: dict[str, Stream] = {}
         self._faces = Faces()
+        self._holding: set[str] = set()  # agents with connections that attempts share
         self._lock = threading.Lock()  # agents are added by several threads
         self._closed = threading.Event()
         self._heart: threading.Thread | None = None
@@ -160,7 +161,7 @@ class Fleet:
         """
         job = _Job(self, flows, meant)
         for source, indices in by_source(flows).items():
-            specifications = [specification(i, flows[i], i * plan.spacing) for i in indices]
+            specifications = self._specifications(flows, indices, plan.spacing)
             job.post(source, "round", flows=specifications, offsets=plan.offsets, timeout=plan.timeout)
         answers = job.collect(plan.lasts(len(flows)) + _GRACE)
         ended = self._clock()
@@ -182,7 +183,7 @@ class Fleet:
         job, total = _Job(self, flows, meant), sum(counts[flow] for flow in flows)
         for source, indices in by_source(flows).items():
             own = [counts[flows[i]] for i in indices]
-            specifications = [specification(i, flows[i]) for i in indices]
+            specifications = self._specifications(flows, indices)
             job.post(source, "burst", flows=specifications, counts=own, rate=rate * sum(own) / total, most=_MOST_IN_FLIGHT)
         answers = job.collect(max(total / rate, total * ROUND.timeout / _MOST_IN_FLIGHT) + ROUND.timeout + 2 * _GRACE)
         ended = self._clock()
@@ -218,6 +219,15 @@ class Fleet:
             found |= job.reader(source).attempts(answer["attempts"], answer["who"])
         return Watched(value, called, changed, settled, {flow: tuple(found.get(flow, ())) for flow in flows})
 
+    def release(self) -> None:
+        """End all connections that attempts share. An agent that is lost has ended its own."""
+        holding, self._holding = self._holding, set()
+        for name in holding & set(self._streams):
+            try:
+                self._streams[name].ask("release", held=self._setting.session)
+            except (AgentLost, AgentRefused) as error:
+                self._note(f"{name} still holds its connections: {error}")
+
     def own(self, names: Iterable[str]) -> dict[str, list[str]]:
         """The listeners of these agents that do not answer on the pod's own loopback, in words; an agent that cannot be asked is one."""
         asked = {name: self._streams[name].post("own") for name in names if name in self._streams}
@@ -252,6 +262,11 @@ class Fleet:
         if name not in self._streams:
             raise AgentLost(f"there is no agent {name} in the fleet")
         return self._streams[name]
+
+    def _specifications(self, flows: Sequence[Flow], indices: Iterable[int], spacing: float = 0.0) -> list[list[Any]]:
+        """The flows as agents take them."""
+        self._holding |= {flows[i].source for i in indices if flows[i].held}
+        return [specification(i, flows[i], i * spacing, session=self._setting.session) for i in indices]
 
     def _note(self, what: str) -> None:
         self.incidents.append(Incident(self._clock(), what))

@@ -38,10 +38,12 @@ GLANCE = Plan(offsets=(0.0,), timeout=0.15)  # long enough to see what connects:
 REFUSAL = Plan(offsets=(0.0,), timeout=3.0, spacing=0.25)
 
 
-def specification(index: int, flow: Flow, delay: float = 0.0) -> list[Any]:
-    """A flow as an agent takes it; `index` is the round's, over all agents."""
+def specification(index: int, flow: Flow, delay: float = 0.0, *, session: str = "") -> list[Any]:
+    """A flow as an agent takes it; `index` is the round's, over all agents. Connections that are held are known by session and number."""
     question = {"names": list(flow.question.names), "type": flow.question.type} if flow.question else None
-    return [index, str(flow.port.protocol), flow.address, flow.port.number, round(delay, 6), question]
+    held = [f"{session}.{flow.held}"] if flow.held else []
+    protocol = "ICMP" if flow.echo else str(flow.port.protocol)
+    return [index, protocol, flow.address, flow.port.number, round(delay, 6), question, *held]
 
 
 def by_source(flows: Sequence[Flow]) -> dict[str, list[int]]:

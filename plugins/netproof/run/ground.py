@@ -25,7 +25,6 @@ from netproof.probe.stream import Dial
 from netproof.problem import Problem
 from netproof.world.budget import Budget
 from netproof.world.placement import schedulable
-from netproof.world.pods import CONTROL_PORT
 from netproof.world.runner import Outside, Progress, Runner
 
 CAPS = {"lab": 5.0, "kind": 30.0, "context": 120.0}
@@ -34,7 +33,7 @@ TABLE_SHARE = 0.25  # of the smallest connection table, for all workers together
 SMALLEST_TABLE = 65_536  # entries, where nobody says: the kernel's default on small machines
 OUTSIDER_LIMIT = 60.0
 STREAM_PATIENCE = 30.0  # seconds in which a broken stream may come back: more than a restart of the control plane takes
-_RELAY = ["python3", "-I", "/netproof/agent.py", "relay", str(CONTROL_PORT)]
+_RELAY = ["python3", "-I", "/netproof/agent.py", "relay"]
 
 
 def cluster(settings: Settings, progress: Progress) -> ClusterState:
@@ -101,6 +100,7 @@ def runner(
         budget=Budget(RATE / workers, int(_smallest_table(state) * TABLE_SHARE / workers), time.monotonic),
         outside=outside,
         families=tuple(Family(family) for family in families if family in state.families),
+        network_agent=state.implementation.agent,
     )
 
 
@@ -121,21 +121,21 @@ def _dial_outsider(found: Outsider) -> Dial:
     return lambda: outsider.dial(found)
 
 
-def _dialler(api: Api) -> Callable[[str, str], Dial]:
+def _dialler(api: Api) -> Callable[[str, str, int], Dial]:
     """By port-forward; by exec from the first time on that port-forward is refused."""
-    ways: list[Callable[[str, str], Channel]] = [
-        lambda namespace, pod: forward(api, namespace, pod, CONTROL_PORT),
-        lambda namespace, pod: execute(api, namespace, pod, _RELAY, container="agent"),
+    ways: list[Callable[[str, str, int], Channel]] = [
+        lambda namespace, pod, port: forward(api, namespace, pod, port),
+        lambda namespace, pod, port: execute(api, namespace, pod, [*_RELAY, str(port)], container="agent"),
     ]
 
-    def dial(namespace: str, pod: str) -> Channel:
+    def dial(namespace: str, pod: str, port: int) -> Channel:
         way = ways[0]
         try:
-            return way(namespace, pod)
+            return way(namespace, pod, port)
         except Forbidden:
             if way is ways[-1]:
                 raise
             ways[:] = ways[-1:]  # many agents are dialled at once, and each may be the first to learn it
-            return ways[0](namespace, pod)
+            return ways[0](namespace, pod, port)
 
-    return lambda namespace, pod: lambda: dial(namespace, pod)
+    return lambda namespace, pod, port: lambda: dial(namespace, pod, port)

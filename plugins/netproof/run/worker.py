@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,14 @@ import pytest
 from netproof import options
 from netproof.cases import CASE, WORKER, Axes, axes_of
 from netproof.cluster.state import ClusterState
+from netproof.kube.wait import Late
 from netproof.model.behaviour import Behaviour, Level
 from netproof.model.event import CaseFinished, CaseStarted, Event, RunStarted, Waiting
 from netproof.model.flow import Family
 from netproof.model.verdict import Verdict
 from netproof.problem import Problem
 from netproof.report.journal import Journal
-from netproof.run import collection, ground
+from netproof.run import collection, gate, ground
 from netproof.run.assignment import Assignment
 from netproof.run.attempt import Attempt, run_once
 from netproof.run.findings import Findings
@@ -74,6 +76,10 @@ class CaseAtWork:
         """See `world.case.Case.relabel`."""
         self.case.relabel(what, values)
 
+    def restart_agents(self) -> None:
+        """See `world.case.Case.restart_agents`."""
+        self.case.restart_agents()
+
 
 class Worker:
     """Registered as a plugin in every process that runs cases."""
@@ -124,7 +130,11 @@ class Worker:
         work = pyfuncitem.stash.get(CASE, None)
         if work is None:
             return None
-        work.result = self._judge(pyfuncitem, work)
+        try:
+            with self._gate(pyfuncitem):
+                work.result = self._judge(pyfuncitem, work)
+        except Late as late:
+            work.result = Attempt(Verdict.INCONCLUSIVE, f"the cluster was not to be had alone: {late}")
         self._finish(pyfuncitem, work)
         return True
 
@@ -217,6 +227,11 @@ class Worker:
             world.discard()
 
     # a case
+
+    def _gate(self, item: pytest.Item) -> AbstractContextManager[None]:
+        """The cluster for this case: beside others, or alone where it restarts what they use."""
+        folder = Path(self.assignment.folder)
+        return gate.alone(folder, self._means()) if item.get_closest_marker("disruptive") else gate.shared(folder)
 
     def _judge(self, item: pytest.Function, work: CaseAtWork) -> Attempt:
         first = run_once(item, work.case, before=self._done)

@@ -155,7 +155,9 @@ def _observed(cells: Sequence[Cell]) -> str:
     sights: dict[str, list[str]] = {}
     for one in cells:
         if one.expected.decision is Decision.OBSERVE:
-            sights.setdefault(one.seen, []).append(str(one.flow))
+            promised = one.expected.responders
+            right = next(iter(promised)) if len(promised) == 1 else one.flow.destination
+            sights.setdefault(one.seen.removesuffix(f" by {right}"), []).append(str(one.flow))
     return "; ".join(f"{seen} ({_few(flows)})" for seen, flows in sights.items())
 
 

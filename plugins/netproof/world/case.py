@@ -17,7 +17,7 @@ from netproof.verdict.cell import evaluate
 from netproof.verdict.control import Side, refuse_unchanged
 from netproof.verdict.judge import judge
 from netproof.verdict.reading import overloaded
-from netproof.world import sentinel
+from netproof.world import restart, sentinel
 from netproof.world.foretold import agreed, behind, rulings
 from netproof.world.pace import hold
 from netproof.world.pods import Pod
@@ -68,6 +68,7 @@ class Case:
     _queue: list[tuple[str, Object]] = field(default_factory=list)
     _prior: list[Round] = field(default_factory=list)
     _labelled: dict[str, set[str]] = field(default_factory=dict)  # path -> the keys that the case set
+    _restarting: bool = False
 
     def again(self, world: World) -> None:
         """Begin anew in a fresh world: nothing of the first run is kept."""
@@ -75,6 +76,7 @@ class Case:
         self.served = ()
         for kept in (self.steps, self.applied, self._queue, self._prior, self._labelled):
             kept.clear()
+        self._restarting = False
 
     # what a case says
 
@@ -104,6 +106,10 @@ class Case:
             raise Misused(f"{self.id} lets its policies be foretold, and nothing can be said of them")
         return {flow: Expectation(ruling.decision, frozenset({flow.destination})) for flow, ruling in judged.items()}
 
+    def restart_agents(self) -> None:
+        """Queue a restart of the network's agents on the nodes of the world's pods; what the step changes happens while they are away."""
+        self._restarting = True
+
     def settle(
         self,
         expected: Mapping[Flow, Expectation],
@@ -119,12 +125,13 @@ class Case:
         `alone`: these are single flows of a larger case, which need not be seen to change on every node.
         """
         queued, self._queue = self._queue, []
+        restarting, self._restarting = self._restarting, False
         policies = [obj for verb, obj in queued if verb in ("apply", "remove")]
         self._refuse_unchanged(expected, policies, sheltered=with_sentinel or alone)
         expected = agreed(self.id, expected, self._foretold(expected, queued), self.world)
         script = Script(
             expected=expected,
-            change=lambda: self._carry_out(queued),
+            change=lambda: self._change(queued, restarting=restarting),
             afterwards=self._afterwards,
             controls=controls or {},
             prior=tuple(self._prior),
@@ -191,8 +198,9 @@ class Case:
         self.applied.clear()
         self._unlabel()
         sentinel.lower(self.world)
+        self.runner.fleet.release()
         rounds = self._reopen() if touched else ()
-        self.world.remove_services()
+        self.world.clear()
         self._stop_serving()
         closed = self._still_closed(_closed(rounds[-1], self.limits.late)) if rounds else ()
         return Restored(closed, rounds, self.runner.clock() - began)
@@ -206,7 +214,7 @@ class Case:
     # steps
 
     def _reopen(self) -> tuple[Round, ...]:
-        flows = list(dict.fromkeys(self._flows_to_reopen()))
+        flows = [flow for flow in dict.fromkeys(self._flows_to_reopen()) if self.world.stands(flow)]
         began = self.runner.clock()
         rounds: list[Round] = []
         while flows:
@@ -226,10 +234,10 @@ class Case:
         return tuple(flow for flow in flows if flow not in innocent)
 
     def _flows_to_reopen(self) -> Iterator[Flow]:
-        """Those that connected before the first change, and the sentinel's."""
+        """Those that connected before the first change, and the sentinel's. A connection that broke never comes back."""
         for step in self.steps[:1]:
             before = _connected([r for r in step.history.rounds if r.phase is Phase.CONTROL])
-            yield from (flow for flow in step.history.expected if flow in before)
+            yield from (flow for flow in step.history.expected if flow in before and not flow.held)
             yield from (p.flow for r in step.history.rounds if r.phase is Phase.SENTINEL for p in r.probes)
 
     def _carry_over(self, history: History) -> None:
@@ -237,6 +245,14 @@ class Case:
         stable = [r for r in history.rounds if r.phase is Phase.STABILITY][-1:]
         controls = [r for r in history.rounds if r.phase is Phase.CONTROL and r not in self._prior]
         self._prior += controls + [replace(r, phase=Phase.CONTROL) for r in stable]
+
+    def _change(self, queued: Sequence[tuple[str, Object]], *, restarting: bool) -> None:
+        if not restarting:
+            self._carry_out(queued)
+            return
+        agents = restart.begin(self.runner, sorted({pod.node for pod in self.world.pods.values()}))
+        self._carry_out(queued)
+        restart.complete(self.runner, agents)
 
     def _carry_out(self, queued: Sequence[tuple[str, Object]]) -> None:
         for verb, obj in queued:

@@ -64,7 +64,7 @@ def rulings(
         source = _end(world, snapshot, flow.source, "")
         pod, port = leads.get(flow, ("", flow.port))
         destination = _end(world, snapshot, pod, "") if pod else _end(world, snapshot, flow.destination, flow.address)
-        if source and destination and not flow.question:
+        if source and destination and not flow.question and not flow.echo:
             found[flow] = decide(snapshot, source, destination, port, flow.family)
     return found
 

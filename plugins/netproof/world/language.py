@@ -16,9 +16,10 @@ from netproof.model.history import Decision, Expectation
 from netproof.model.matrix import Matrix, MatrixError
 from netproof.oracle import Ruling
 from netproof.probe.stream import AgentRefused
-from netproof.world import placement, pods, services
+from netproof.world import hosts, placement, pods, services
 from netproof.world.case import Case
 from netproof.world.services import Vip
+from netproof.world.stored import Stored
 from netproof.world.verdicts import Failed, Inconclusive, Misused, Unsupported
 
 ENDPOINTS_LIMIT = 30.0  # seconds: the control plane's own time to update EndpointSlices
@@ -26,6 +27,7 @@ ADDRESS_LIMIT = 60.0  # seconds until a load balancer has given an address
 READY_LIMIT = 30.0
 SHARE_OF_MANY = 0.01  # of the burst, where a case has some hundreds of flows: the nodes' connection tables must hold all cases' attempts
 FRONT = 8000  # less than a pod's port is that of the Services which `via="cluster-ip"` puts in front of it: 80 for 8080
+PROBED_LIMIT = 10.0  # the kubelet probes once a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,10 @@ class Peer:
     def to(self, target: Target) -> Flow:
         """The flow from here to there."""
         return Flow(self.name, target.name, target.address, target.port, target.family)
+
+    def pings(self, peer: Peer) -> Flow:
+        """ICMP echo requests to the peer's own address. Of these nothing is promised: a case only observes them."""
+        return Flow(self.name, peer.name, peer.address, UDP(0), Family.of(peer.address), echo=True)
 
     def asks(self, name: str, type_: str = "", *, over: Protocol = UDP) -> Flow:
         """The DNS question to the resolver of its own /etc/resolv.conf; a name without a final dot walks the search list.
@@ -159,6 +165,14 @@ class CaseWorld:
         """The name that a namespace of the world has in the cluster."""
         return self.case.world.namespaces[letter]
 
+    def held(self, flow: Flow) -> Flow:
+        """The flow on one connection that lasts as long as the case: what is asked of it later goes over what stood before."""
+        return replace(flow, held=self.case.world.next_number())
+
+    def stored(self, letter: str) -> Stored:
+        """The NetworkPolicies of a namespace, as objects of the API."""
+        return Stored(self.case, letter)
+
     def port_of(self, pod: str, name: str) -> Port:
         """The port to which a standing pod's container gives that name."""
         return pods.port_names(pod.partition("/")[2])[name]
@@ -199,13 +213,51 @@ class CaseWorld:
         self.set_ready(*wanted, ready=ready)
         return list(wanted)
 
-    def set_ready(self, *names: str, ready: bool) -> None:
+    def new_pods(self, letter: str, *, beside: Sequence[str], labels: Mapping[str, str] | None = None) -> list[str]:
+        """Further pods of a namespace, each on the node of one of `beside`, with these labels from birth; their agents answer."""
+        names = [f"{letter}/new-{self.case.world.next_number()}" for _ in beside]
+        self.case.world.add_pods({name: self._node_of(pod) for name, pod in zip(names, beside, strict=True)}, labels=labels)
+        return names
+
+    def host(self, beside: str) -> Peer:
+        """The agent on the network of the node on which a pod stands, made where there is none yet (feature HostNetwork)."""
+        node = self._node_of(beside)
+        hosts.add(self.case.world, [node])
+        return self.pod(f"{hosts.LETTER}/{node.name}")
+
+    @property
+    def host_port(self) -> int:
+        """The port that agents of `host` serve, by TCP and by UDP."""
+        return hosts.served_port(self.case.world)
+
+    def end_pods(self, *names: str) -> None:
+        """Delete pods of `new_pods`; returns when the API no longer has them."""
+        ended = [path("Pod", pod.pod, pod.namespace) for pod in (self.case.world.pods[name] for name in names)]
+        self.case.world.remove_pods(names)
+        for where, name in zip(ended, names, strict=True):
+            self.case.world.await_removal(where, f"pod {name}")
+
+    def renew_pod(self, name: str, labels: Mapping[str, str] | None = None) -> None:
+        """Delete a pod of `new_pods`, and make another of its name on its node, with these labels instead of the former's."""
+        node = self._node_of(name)
+        self.end_pods(name)
+        self.case.world.add_pods({name: node}, labels=labels)
+
+    def new_namespace(self, letter: str, labels: Mapping[str, str] | None = None) -> None:
+        """A further namespace with these labels, for this case."""
+        self.case.world.add_namespace(letter, labels or {})
+
+    def end_namespace(self, letter: str) -> None:
+        """Delete a namespace of `new_namespace` and all that is in it; returns when the API no longer has it."""
+        self.case.world.await_removal(self.case.world.remove_namespace(letter), f"namespace {letter}")
+
+    def set_ready(self, *names: str, ready: bool, limit: float = READY_LIMIT) -> None:
         """Make pods of `pods` Ready or not; returns when their status says so. Raises Inconclusive where it never does."""
         port, fleet = TCP(pods.READY_PORT), self.case.runner.fleet
         for name in names:
             (fleet.listen if ready else fleet.unlisten)(name, port)
         for name in names:
-            self._await_ready(name, ready=ready)
+            self._await_ready(name, ready=ready, limit=limit)
 
     def service(
         self,
@@ -309,7 +361,11 @@ class CaseWorld:
         except Late as late:
             raise Inconclusive(f"the control plane's failure, not the data plane's: {late}") from late
 
-    def _await_ready(self, name: str, *, ready: bool) -> None:
+    def _node_of(self, name: str) -> placement.Node:
+        on = self.case.world.pods[name].node
+        return next(node for node in self.case.runner.nodes if node.name == on)
+
+    def _await_ready(self, name: str, *, ready: bool, limit: float) -> None:
         pod = self.case.world.pods[name]
 
         def agreed() -> bool | None:
@@ -321,7 +377,7 @@ class CaseWorld:
 
         what = f"{name} to be {'Ready' if ready else 'not Ready'} (the kubelet connects to the pod to learn it)"
         try:
-            until(agreed, what=what, limit=READY_LIMIT, progress=self.case.runner.progress)
+            until(agreed, what=what, limit=limit, progress=self.case.runner.progress)
         except Late as late:
             raise Inconclusive(str(late)) from late
 
@@ -337,10 +393,11 @@ class Promise:
     controls: Mapping[Flow, Flow] | None = None
     via: str = "pod-ip"
 
-    def matrix(self, text: str) -> None:
+    def matrix(self, text: str, *, turned: bool = False) -> None:
         """Each pair of the drawn matrix is open (`.`) or closed (`X`) on the port; `-` and `?` are not judged.
 
-        Via `cluster-ip` every destination is reached through a Service of its own.
+        Rows send to columns; with `turned` columns send to rows: what is drawn for ingress then holds for its egress twin. Via
+        `cluster-ip` every destination is reached through a Service of its own.
         """
         try:
             drawn = Matrix.parse(text)
@@ -348,7 +405,8 @@ class Promise:
             raise Misused(f"{self.case.id}: {error}") from error
         expected = {}
         for port in self._ports():
-            for (source, destination), decision in drawn.cells.items():
+            for (row, column), decision in drawn.cells.items():
+                source, destination = (column, row) if turned else (row, column)
                 flow = self.world.pod(source).to(self._target(destination, port))
                 expected[flow] = Expectation(decision, frozenset({destination}), why="as drawn in the case")
         self._settle(expected)
@@ -434,6 +492,26 @@ class Expect:
     ) -> Promise:
         """What the promise is about: ports for a matrix, flows for the rest. See `world.sentinel` for what a sentinel is."""
         return Promise(self.case, self.world, subject, sentinel, controls, via)
+
+    def refused(self, policy: Mapping[str, Any], field: str, *, but: Mapping[str, Any]) -> None:
+        """The API server refuses the policy and names the field; `but`, the same put right, it would take. Nothing is stored."""
+        Stored(self.case, str(policy["metadata"]["namespace"])).require_refused(dict(policy), field, but=dict(but))
+        self.case.promised = True
+
+    def ready(self, *names: str) -> None:
+        """Pods of `world.pods` become not Ready and Ready again as their agents say: the kubelet's probes reach them. Raises Failed."""
+        self.world.set_ready(*names, ready=False)
+        try:
+            self.world.set_ready(*names, ready=True, limit=max(PROBED_LIMIT, self.case.limits.cap))
+        except Inconclusive as late:
+            raise Failed(f"the kubelet's probes do not reach what they reached before: {late.reason}") from late
+        self.case.promised = True
+
+    def same(self, what: str, seen: object, promised: object) -> None:
+        """What was read is what was promised. Raises Failed, with both."""
+        if seen != promised:
+            raise Failed(f"{what}: promised is {promised!r}, seen was {seen!r}")
+        self.case.promised = True
 
     def address(self, service: Service) -> str:
         """A load balancer gives the Service an address within a minute. Raises Failed where it does not."""

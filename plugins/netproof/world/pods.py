@@ -44,7 +44,7 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A probe pod as it runs. `name` is short (`x/a`), `namespace` and `pod` are the API's."""
+    """A probe pod as it runs. `name` is short (`x/a`), `namespace` and `pod` are the API's; `control` is its agent's port on loopback."""
 
     name: str
     namespace: str
@@ -52,6 +52,7 @@ class Pod:
     uid: str
     node: str
     addresses: Mapping[Family, str]
+    control: int = CONTROL_PORT
 
 
 @dataclass(frozen=True, slots=True)

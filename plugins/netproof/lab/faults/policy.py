@@ -299,15 +299,8 @@ FAULTS = (
         turns=tuple(
             Turn(case)
             for case in (
-                "NPI-0[26]*",
-                "NPI-04*",
-                "NPT-*",
-                "NPR-01[abc]*",
-                "NPR-09*",
-                "NPC-0[13]*",
-                "NPP-02a/*",
-                "NPP-07[abcd]*",
-                "NPI-03c/*",
+                *("NPI-0[26]*", "NPI-04*", "NPI-03c/*", "NPP-02a/*", "NPP-07[abcd]*", "NPR-01[abc]*", "NPR-09*"),
+                *("NPC-01[ab]/*", "NPC-03/*", "NPT-01/*", "NPT-06[abd]/*", "NPT-11/*"),
             )
         ),
         plane=isolations(_never_told),
@@ -350,6 +343,7 @@ FAULTS = (
             Turn("NPB-04c/*", ("x/* -> y/b *",)),
             Turn("NPB-07a/*", ("* -> outside/b TCP/8081",)),
             Turn("NPB-07b/*", ("outside/b -> *",)),
+            Turn("NPC-02c/*", ("* -> outside/b *",)),
         ),
         plane=_excepts_first,
     ),
@@ -506,7 +500,7 @@ FAULTS = (
         breaks="a policy with rules does not isolate: who is not listed is let in",
         seen=GITHUB + "weaveworks/weave/issues/3105",
         spares=SPARED,
-        turns=(Turn("NPP-01[ab]/*"), Turn("NPP-02a/*"), Turn("NPP-05/*"), Turn("NPP-07[bi]/*"), Turn("NPB-01*"), Turn("NPC-01a/*")),
+        turns=(Turn("NPP-01[ab]/*"), Turn("NPP-02a/*"), Turn("NPP-05/*"), Turn("NPP-07[bi]/*"), Turn("NPB-01*"), Turn("NPC-01[ak]/*")),
         plane=isolations(_only_without_rules),
     ),
     Fault(
@@ -522,7 +516,7 @@ FAULTS = (
         breaks="the deletion of a policy takes the rules of another along",
         seen=GITHUB + "Azure/azure-container-networking/issues/551",
         spares=SPARED,
-        turns=(Turn("NPC-01b/*", ("y/* -> x/*",)),),
+        turns=(Turn("NPC-01b/*", ("y/* -> x/*",)), Turn("NPC-01l/*", ("x/* -> y/*",))),
         plane=_deleted_with_its_neighbours(),  # type: ignore[arg-type]
     ),
     Fault(
@@ -530,7 +524,12 @@ FAULTS = (
         breaks="of several rules of a policy only the last counts",
         seen=GITHUB + "antrea-io/antrea/issues/386",
         spares=SPARED,
-        turns=(Turn("NPR-06/*", ("y/* -> x/*",)), Turn("NPB-07a/*", ("* -> outside/a TCP/8080",)), Turn("NPP-06/*")),
+        turns=(
+            Turn("NPR-06/*", ("y/* -> x/*",)),
+            Turn("NPB-07a/*", ("* -> outside/a TCP/8080",)),
+            Turn("NPP-06/*"),
+            Turn("NPC-02b/*"),
+        ),
         objects=policies(_last_rule),
     ),
     Fault(
@@ -538,7 +537,7 @@ FAULTS = (
         breaks="changes of a namespace's labels are not followed",
         seen=GITHUB + "ovn-org/ovn-kubernetes/issues/1850",
         spares=SPARED,
-        turns=(Turn("NPC-05c/*", ("y/* -> x/*",)),),
+        turns=(Turn("NPC-05c/*", ("y/* -> x/*",)), Turn("NPC-05f/*", ("x/* -> [yz]/a *",))),
         objects=frozen("Namespace", _labels, _put_labels),
     ),
     Fault(
@@ -546,7 +545,12 @@ FAULTS = (
         breaks="changes of a pod's labels are not followed",
         seen=GITHUB + "cloudnativelabs/kube-router/issues/1035",
         spares=SPARED,
-        turns=(Turn("NPC-05a/*", ("y/a -> x/*",)), Turn("NPC-05b/*", ("* -> x/a *",))),
+        turns=(
+            Turn("NPC-05a/*", ("y/a -> x/*",)),
+            Turn("NPC-05b/*", ("* -> x/a *",)),
+            Turn("NPC-05d/*", ("x/* -> y/[ab] *",)),
+            Turn("NPC-05e/*", ("x/[ab] -> *",)),
+        ),
         objects=frozen("Pod", _labels, _put_labels),
     ),
     Fault(
@@ -554,7 +558,7 @@ FAULTS = (
         breaks="an edit of a policy's own podSelector is ignored",
         seen=GITHUB + "aws/aws-network-policy-agent/issues/643",
         spares=SPARED,
-        turns=(Turn("NPC-04b/*"),),
+        turns=(Turn("NPC-04[bf]/*"),),
         objects=frozen("NetworkPolicy", _subject, _put_subject),
     ),
     Fault(
@@ -562,7 +566,7 @@ FAULTS = (
         breaks="an edit of a policy is ignored",
         seen=GITHUB + "aws/aws-network-policy-agent/issues/643",
         spares=SPARED,
-        turns=(Turn("NPC-04a/*"), Turn("NPC-04b/*")),
+        turns=(Turn("NPC-04[a-f]/*"),),
         objects=frozen("NetworkPolicy", _first_spec, _put_spec),
     ),
     Fault(
@@ -583,7 +587,7 @@ FAULTS = (
         breaks="between pods of one node the source's rules have the last word",
         seen=GITHUB + "cloudnativelabs/kube-router/issues/916",
         spares=SPARED,
-        turns=(Turn("NPI-04[af]/*", ("x/c -> x/a *",)),),
+        turns=(Turn("NPI-04[af]/*", ("x/c -> x/a *",)), Turn("NPC-03b/*/egress", ("x/a -> y/a *", "x/b -> y/b *"))),
         plane=_same_node_allows,
     ),
     Fault(
@@ -630,6 +634,9 @@ FAULTS = (
             Turn("NPB-02b/*", ("outside/b -> *",)),
             Turn("NPP-02c/*", ("outside/* -> *",)),
             Turn("NPB-06b/*", sees="observed: allowed*"),
+            Turn("NPT-06d/*", ("outside/* -> *",)),
+            Turn("NPT-06e/*", sees="*observed: answered (outside/*"),
+            Turn("NPT-06f/*", sees="*answered (y/a -> only-a (NodePort of lab-1) TCP/?????, y/a*"),
         ),
         plane=isolations(_nodes_let_in),
     ),
@@ -728,6 +735,7 @@ FAULTS = (
             Turn("NPI-05d/*", ("x/c -> *",)),
             Turn("NPI-05e/*", ("* -> x/[ac] *",)),
             Turn("NPC-04b/*"),
+            Turn("NPC-01[cj]/*"),
         ),
         objects=policies(lambda policy: policy | {"spec": policy["spec"] | {"podSelector": {}}}),
     ),
