@@ -3,9 +3,9 @@ VENV   := .venv
 PYTHON ?= python3
 PYTEST := $(VENV)/bin/pytest
 
-.PHONY: run run-kind test testbed test-kind kill-matrix bench lint help
+.PHONY: run run-kind test testbed test-kind kill-matrix bench bench-policy lint help
 help: ## what there is
-	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -34,6 +34,9 @@ test-kind: $(VENV)/ready cluster-means ## the project's own tests that need a re
 bench: $(VENV)/ready lab-means cluster-means ## rounds, convergence and memory on the lab and on kind with Cilium, each beside its limit
 	$(VENV)/bin/python plugins/bench/lab.py
 	$(VENV)/bin/python plugins/bench/bench.py
+
+bench-policy: $(VENV)/ready cluster-means ## the same 20 policy cases with Cyclonus v0.5.6 and with Netproof on one cluster; half an hour; needs Go
+	$(VENV)/bin/python plugins/bench/policy.py
 
 lint: $(VENV)/ready ## ruff, mypy, import contracts
 	$(VENV)/bin/ruff check .
