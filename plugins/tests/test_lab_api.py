@@ -78,6 +78,13 @@ def names(objects: Sequence[Object]) -> list[str]:
 # who may ask, and what is there
 
 
+def test_a_dry_run_changes_nothing(api: Api) -> None:
+    assert api.create(pod(), dry_run=True)["kind"] == "Pod"
+    assert api.list(path("Pod", namespace="x")) == []
+    with pytest.raises(Invalid):
+        api.create(pod(restartPolicy="Sometimes"), dry_run=True)
+
+
 def test_connect_and_rights(lab: LabServer, api: Api) -> None:
     assert (api.context, api.server) == ("lab", lab.url)
     assert api.version()["gitVersion"].startswith("v1.37")

@@ -62,10 +62,10 @@ class _Api:
         return await self._single(request, place, verb)
 
     async def _single(self, request: web.Request, place: Target, verb: str) -> web.StreamResponse:
-        writer, how = self._writer, request.content_type
+        writer, how, dry = self._writer, request.content_type, request.query.get("dryRun") == "All"
         answers: dict[str, Callable[[Any], Object]] = {
             "get": lambda _: writer.existing(place),
-            "create": lambda body: writer.create(place, body),
+            "create": lambda body: writer.create(place, body, dry=dry),
             "patch": lambda body: writer.patch(place, body, how),
             "delete": lambda options: writer.delete(place, options or {}),
         }

@@ -30,8 +30,8 @@ class Writer:
             raise Refused(404, f'{target.kind} "{target.name}" not found')
         return found
 
-    def create(self, target: Target, body: object) -> Object:
-        """The object as stored; whoever asks for rights is told that they have them."""
+    def create(self, target: Target, body: object, *, dry: bool = False) -> Object:
+        """The object as stored, or as a `dry` run would store it; whoever asks for rights is told that they have them."""
         if target.kind.name == "SelfSubjectAccessReview":
             return {"status": {"allowed": True}}
         kind, obj = target.kind, _decoded(target, body)
@@ -45,7 +45,8 @@ class Writer:
             raise Refused(409, f'{kind} "{name}" already exists', reason="AlreadyExists")
         obj["metadata"] = {field: value for field, value in obj["metadata"].items() if field not in _GIVEN}
         obj.pop("status", None)
-        return self._store.create(self._admitted(kind, obj, None))
+        made = self._admitted(kind, obj, None)
+        return made if dry else self._store.create(made)
 
     def patch(self, target: Target, body: object, how: str) -> Object:
         """The object with a part of it changed, by merge patch (RFC 7386), or by a JSON patch (RFC 6902) that replaces whole fields."""
