@@ -42,7 +42,7 @@ def _control_port(world: World) -> int:
 
 
 def _pod(node: Node, world: World, control: int) -> dict[str, Any]:
-    made = probes.pod(node.name, world.namespaces[LETTER], node, world.recipe)
+    made = probes.pod(f"{LETTER}/{node.name}", world.namespaces[LETTER], node, world.recipe)
     made["spec"]["hostNetwork"] = True
     container = made["spec"]["containers"][0]
     del container["ports"]  # on the node's network each would be a hostPort, for which pods are kept apart

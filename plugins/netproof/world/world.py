@@ -84,8 +84,8 @@ class World:
         """
         objects = {}
         for name, node in wanted.items():
-            letter, pod = name.split("/")
-            objects[name] = probes.pod(pod, self.namespaces[letter], node, self.recipe, readiness=readiness)
+            namespace = self.namespaces[name.partition("/")[0]]
+            objects[name] = probes.pod(name, namespace, node, self.recipe, readiness=readiness)
             objects[name]["metadata"]["labels"] |= labels or {}
         return self.start(objects)
 
