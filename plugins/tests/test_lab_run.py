@@ -18,7 +18,7 @@ from netproof.cluster.provider import provider_for
 from netproof.cluster.settings import Settings
 from netproof.kube.client import connect
 from netproof.kube.objects import path
-from netproof.lab.preflight import problem
+from netproof.lab.launch import problem
 from realcluster import ROOT
 from waiting import await_file
 

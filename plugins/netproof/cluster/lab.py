@@ -24,7 +24,7 @@ from netproof.cluster.survey import lacking
 from netproof.kube.client import connect
 from netproof.kube.objects import path
 from netproof.lab import faults
-from netproof.lab.preflight import problem
+from netproof.lab.launch import problem
 from netproof.problem import Problem
 
 UP_LIMIT = 30.0

@@ -16,14 +16,11 @@ if TYPE_CHECKING:
 class Links(Protocol):
     """What of the machine below a fault may change when the lab starts."""
 
-    def alter_route(self, node: str, network: str, via: str = "") -> None:
-        """Lead a network elsewhere on a node; without `via` nowhere."""
+    def block(self, node: str, network: str) -> None:
+        """Take a node's way to a network away."""
 
-    def link(self, node: str, *, up: bool) -> None:
-        """Pull a node's cable, or plug it in again."""
-
-    def mtu(self, node: str, size: int) -> None:
-        """Set the MTU of a node's link to the others, in bytes."""
+    def unplug(self, node: str) -> None:
+        """Pull a node's cable."""
 
 
 @dataclass(frozen=True, slots=True)
