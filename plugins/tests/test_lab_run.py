@@ -77,11 +77,11 @@ def test_a_fault_is_noticed_where_it_is(tmp_path: Path) -> None:
 
 
 def test_a_generated_set_that_fails_is_made_smaller(tmp_path: Path) -> None:
-    drawn = ("--netproof-policies=11", "-k", "s1-11/")
-    code, said, report = run(tmp_path / "report", "--netproof-fault=N2", "--netproof-cap=1", "--netproof-burst=0", *drawn)
+    drawn = ("--netproof-policies=54", "-k", "s1-54/")
+    code, said, report = run(tmp_path / "report", "--netproof-fault=N2", "--netproof-cap=2", "--netproof-burst=0", *drawn)
     assert code == 1, said
     (result,) = report["results"]
-    assert (result["case"], result["verdict"], result["behaviour"]) == ("NPG-01/s1-11/ipv4/pod-ip", "fail", "NPG-01")
+    assert (result["case"], result["verdict"], result["behaviour"]) == ("NPG-01/s1-54/ipv4/pod-ip", "fail", "NPG-01")
     assert "NetworkPolicyIPBlockPods" in result["tags"][-1]
     assert "the smallest that still fails: 1 policy, 1 rule" in result["counterexample"]
     (policy,) = yaml.safe_load_all((tmp_path / "report" / result["evidence"] / "smallest.yaml").read_text())
@@ -89,7 +89,7 @@ def test_a_generated_set_that_fails_is_made_smaller(tmp_path: Path) -> None:
     ((peer,),) = rule.values()
     assert len(peer["ipBlock"]["except"]) == 1
     assert result["counterexample"] in said
-    assert '--netproof-fault=N2 --netproof-policies=11 --netproof-seed=1 -k "NPG-01/s1-11/ipv4/pod-ip"' in said
+    assert '--netproof-fault=N2 --netproof-policies=54 --netproof-seed=1 -k "NPG-01/s1-54/ipv4/pod-ip"' in said
     assert report["header"]["selected"] == 1
     assert not report["leftovers"]
 

@@ -145,6 +145,14 @@ def test_flows_with_many_gaps_are_listed() -> None:
     assert matrix_text(_judgement(*cells)).startswith("  flow")
 
 
+def test_of_many_flows_those_that_differ_are_listed() -> None:
+    cells = [_cell(f"a{i}", f"b{i}", DENIED, *((Verdict.FAIL,) if i % 20 == 7 else ())) for i in range(100)]
+    lines = matrix_text(_judgement(*cells)).splitlines()
+
+    assert [line.split()[:2] for line in lines[1:-1]] == [["!", f"a{i}"] for i in (7, 27, 47, 67, 87)]
+    assert lines[-1] == "  and 95 more flows, all in the evidence"
+
+
 def test_one_pair_probed_twice_is_listed() -> None:
     assert matrix_text(_judgement(*_square(), _square()[0])).count("\n") == 7
 

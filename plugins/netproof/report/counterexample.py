@@ -42,10 +42,9 @@ class Counterexample:
 
     def _size(self) -> str:
         rules = sum(len(policy["spec"].get(section) or ()) for policy in self.policies for section in ("ingress", "egress"))
-        effort = f"{count(self.tries, 'try').replace('trys', 'tries')} in {seconds(self.seconds)}"
+        effort = f"{count(self.tries, 'try', 'tries')} in {seconds(self.seconds)}"
         end = "nothing more can be left out" if self.whole else "more could perhaps be left out: the tries were used up"
-        policies = "1 policy" if len(self.policies) == 1 else f"{len(self.policies)} policies"
-        return f"{policies}, {count(rules, 'rule')} ({effort}; {end})"
+        return f"{count(len(self.policies), 'policy', 'policies')}, {count(rules, 'rule')} ({effort}; {end})"
 
     def _flow(self) -> list[str]:
         why = [f"    rule: {line(self.cell.expected.why)}"] if self.cell.expected.why else []

@@ -12,6 +12,7 @@ from netproof.model.flow import Flow
 from netproof.model.history import Cell, History, Judgement
 from netproof.model.verdict import Verdict
 from netproof.report.counterexample import Counterexample
+from netproof.report.text import count
 from netproof.run.attempt import INFRASTRUCTURE
 from netproof.verdict.course import look, settle_rounds
 from netproof.world.case import Step
@@ -89,8 +90,8 @@ class Shrinking:
     def _wrong(self, policies: Policies, ways: Sequence[Way]) -> tuple[Way, ...]:
         """A try; once more in a new world where the old one no longer says anything."""
         self._tries += 1
-        left = f"{len(policies)} policies with {rules(policies)} rules"
-        self.drawn.world.case.runner.progress(f"shrinking, try {self._tries} of at most {TRIES}: {left}", self._spent(), SECONDS)
+        what = f"shrinking, try {self._tries} of at most {TRIES}: {counted(policies)}"
+        self.drawn.world.case.runner.progress(what, self._spent(), SECONDS)
         while True:
             try:
                 return self._trial.wrong(policies, ways)
@@ -102,8 +103,8 @@ class Shrinking:
         self._renew()
         judgement = self._trial.judged(policies, way)
         if judgement is None:
-            left = f"{len(policies)} policies with {rules(policies)} rules"
-            raise _NotShrunk(f"{self._tries} tries led to {left}, which did not fail when it was judged by the whole rule")
+            found = f"{self._tries} tries led to {counted(policies)}, which did not fail when it was judged by the whole rule"
+            raise _NotShrunk(found)
         return judgement
 
     def _told(self, found: Shrunk, way: Way, judgement: Judgement) -> Counterexample:
@@ -131,6 +132,11 @@ class Shrinking:
 
     def _now(self) -> float:
         return self.drawn.world.case.runner.clock()
+
+
+def counted(policies: Policies) -> str:
+    """`1 policy with 2 rules`."""
+    return f"{count(len(policies), 'policy', 'policies')} with {count(rules(policies), 'rule')}"
 
 
 def failing(judgement: Judgement) -> list[Cell]:

@@ -17,6 +17,7 @@ from netproof.world.drawn import DrawnSet
 from netproof.world.language import ruled_as
 from netproof.world.pace import hold
 from netproof.world.runner import Runner
+from netproof.world.step import CONTROL_LIMIT
 from netproof.world.verdicts import Failed, Verdicted
 
 _PATIENCE_WITH_DOUBT = 3.0  # times the patience that a flow may stay undecided
@@ -76,7 +77,7 @@ class Trial:
     def _open(self, flows: Sequence[Flow]) -> None:
         """Wait until all of them connect: what was tried before is gone then, as far as they can tell."""
         runner = self.case.runner
-        deadline = runner.clock() + self.case.limits.cap
+        deadline = runner.clock() + max(self.case.limits.cap, CONTROL_LIMIT)
         while True:
             round_ = runner.fleet.round(flows, Phase.CONTROL)
             closed = [p.flow for p in round_.probes if not any(a.outcome is Outcome.CONNECTED for a in p.attempts)]
