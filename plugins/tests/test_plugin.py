@@ -69,6 +69,17 @@ def test_ids_are_the_behaviour_and_its_axes(pytester: pytest.Pytester) -> None:
 
 
 @pytest.mark.parametrize(
+    ("said", "families"), [([], ["ipv4"]), (["--netproof-family=ipv6"], ["ipv6"]), (["--netproof-family=both"], ["ipv4", "ipv6"])]
+)
+def test_a_case_is_one_for_each_family_that_was_asked_for(pytester: pytest.Pytester, said: list[str], families: list[str]) -> None:
+    pytester.makepyfile(CASE.replace("[TCP, UDP]", "[TCP]"))
+    result = run(pytester, "--collect-only", "-q", *said)
+    assert result.ret == 0
+    found = [line.partition("[")[2].rstrip("]") for line in result.outlines if "::test_case[" in line]
+    assert found == [f"NPI-02a/tcp/{family}/pod-ip" for family in families]
+
+
+@pytest.mark.parametrize(
     ("old", "new", "said"),
     [
         ('"NPI-02a"', '"NPI-99"', "behaviour NPI-99 stands not in suites/behaviours.toml"),
@@ -109,6 +120,7 @@ KUBECONFIG = {
         (["--cluster=kind", "--cni=cilium", "--netproof-manifest=cilium"], "--netproof-manifest wants NAME=VALUE, not 'cilium'"),
         (["--cluster=kind", "--cni=cilium", "--netproof-cap=soon"], "--netproof-cap wants a number of 0 or more, not 'soon'"),
         (["--cluster=kind", "--cni=cilium", "--netproof-burst=-1"], "--netproof-burst wants a number of 0 or more, not '-1'"),
+        (["--cluster=kind", "--cni=cilium", "--netproof-family=ipv5"], "--netproof-family wants one of ipv4, ipv6, both, not 'ipv5'"),
         (["--cluster=kind", "--cni=cilium", "--netproof-report=file/below"], "the folder cannot be written"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
