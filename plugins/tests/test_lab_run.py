@@ -55,12 +55,13 @@ def processes(mark: str) -> list[int]:
 
 def test_a_run_passes_and_says_what_it_is(tmp_path: Path) -> None:
     code, said, report = run(
-        tmp_path / "report", "-n", "4", "-k", "POD-02 or SVC-01a or DNS-01 or LBR-02/tcp or NPB-01a/tcp or NPI-02a/tcp"
+        *(tmp_path / "report", "-n", "4", "--netproof-family=both"),
+        *("-k", "(POD-02 or SVC-01a or DNS-01 or LBR-02/tcp or NPB-01a/tcp) and ipv4 or NPI-02a/tcp"),
     )
     assert code == 0, said
     verdicts = {result["case"]: result["verdict"] for result in report["results"]}
     assert set(verdicts.values()) == {"pass"}
-    assert len(verdicts) == 6
+    assert len(verdicts) == 7
     assert report["header"]["conformance"] is False
     assert "no real cluster" in said
 

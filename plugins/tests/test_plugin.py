@@ -103,6 +103,17 @@ def test_sets_of_policies_are_cases_where_they_are_asked_for(pytester: pytest.Py
 
 
 @pytest.mark.parametrize(
+    ("said", "families"), [([], ["ipv4"]), (["--netproof-family=ipv6"], ["ipv6"]), (["--netproof-family=both"], ["ipv4", "ipv6"])]
+)
+def test_a_case_is_one_for_each_family_that_was_asked_for(pytester: pytest.Pytester, said: list[str], families: list[str]) -> None:
+    pytester.makepyfile(CASE.replace("[TCP, UDP]", "[TCP]"))
+    result = run(pytester, "--collect-only", "-q", *said)
+    assert result.ret == 0
+    found = [line.partition("[")[2].rstrip("]") for line in result.outlines if "::test_case[" in line]
+    assert found == [f"NPI-02a/tcp/{family}/pod-ip" for family in families]
+
+
+@pytest.mark.parametrize(
     ("old", "new", "said"),
     [
         ("via=", 'draw=["s1-1"], via=', "unknown axes draw; the axes are protocol, family, via"),
@@ -147,6 +158,7 @@ KUBECONFIG = {
         (["--cluster=lab", "--netproof-policies=x"], "--netproof-policies wants a whole number from 0 to 100000, not 'x'"),
         (["--cluster=lab", "--netproof-policies=-1"], "--netproof-policies wants a whole number from 0 to 100000, not '-1'"),
         (["--cluster=lab", "--netproof-policies=3", "--netproof-seed=1.5"], "--netproof-seed wants a whole number from 0 to"),
+        (["--cluster=kind", "--cni=cilium", "--netproof-family=ipv5"], "--netproof-family wants one of ipv4, ipv6, both, not 'ipv5'"),
         (["--cluster=kind", "--cni=cilium", "--netproof-report=file/below"], "the folder cannot be written"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
