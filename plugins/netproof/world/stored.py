@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from netproof.kube.client import Forbidden, Invalid, NotFound
+from netproof.kube.client import Api, Forbidden, Invalid, NotFound
 from netproof.kube.objects import path
 from netproof.world.case import Case
 from netproof.world.verdicts import Failed, Unsupported
@@ -78,14 +78,14 @@ class Stored:
         raise Failed(f"the API server takes a policy that it must refuse for {field}")
 
     @property
-    def _api(self) -> Any:
+    def _api(self) -> Api:
         return self.case.runner.api
 
     def _path(self, name: str = "") -> str:
         return path("NetworkPolicy", name, self.case.world.namespaces[self.letter])
 
     def _placed(self, policy: Object, labels: Mapping[str, str]) -> Object:
-        metadata = {"namespace": self.case.world.namespaces[self.letter], "labels": self.case.world.recipe.labels | labels}
+        metadata = {"namespace": self.case.world.namespaces[self.letter], "labels": self.case.world.recipe.labels | dict(labels)}
         return policy | {"metadata": policy["metadata"] | metadata}
 
 
