@@ -55,7 +55,7 @@ def processes(mark: str) -> list[int]:
 
 def test_a_run_passes_and_says_what_it_is(tmp_path: Path) -> None:
     code, said, report = run(
-        *(tmp_path / "report", "-n", "4", "--netproof-family=both"),
+        *(tmp_path / "report", "-n", "2", "--netproof-family=both"),
         *("-k", "(POD-02 or SVC-01a or DNS-01 or LBR-02/tcp or NPB-01a/tcp) and ipv4 or NPI-02a/tcp"),
     )
     assert code == 0, said
@@ -67,7 +67,7 @@ def test_a_run_passes_and_says_what_it_is(tmp_path: Path) -> None:
 
 
 def test_a_fault_is_noticed_where_it_is(tmp_path: Path) -> None:
-    words = ("--netproof-fault=N40", "--netproof-cap=2", "-n", "2", "-k", "NPI-02a/tcp or POD-01")
+    words = ("--netproof-fault=N40", "--netproof-cap=2", "-k", "NPI-02a/tcp or POD-01")
     code, said, report = run(tmp_path / "report", *words)
     assert code == 1, said
     results = {result["case"]: result for result in report["results"]}
