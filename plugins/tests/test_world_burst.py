@@ -63,6 +63,10 @@ def test_what_the_tables_have_no_room_for_is_left_out() -> None:
     assert made(Agents(), entries=0) == (1, 0, 0)
 
 
+def test_many_flows_share_a_burst() -> None:
+    assert made(Agents(), entries=20_000, burst_denied=10_000, burst_allowed=5_000) == (1, 1_000, 500)
+
+
 def test_a_soak_waits_for_room_and_is_whole() -> None:
     parts, closed, open_ = made(Agents(), entries=2_000, burst_denied=3_000, burst_allowed=600, whole=True)
     assert parts > 2

@@ -11,6 +11,9 @@ from netproof.model.outcome import Outcome, Phase, Round
 from netproof.world.runner import Runner
 
 MOST_AT_ONCE = 1_000  # attempts on one flow in a part: an agent keeps 16,384 nonces of a flow, and a leak shall end a long burst early
+MOST_UNASKED = (
+    1_500  # attempts of a burst that nobody asked for: of some hundreds of flows each is tried a few times, and all of them often
+)
 LOOK_AGAIN = 1.0  # seconds between two looks at whether the tables have room
 
 Progress = Callable[[str, float, float], None]  # what, waited, at most
@@ -21,9 +24,10 @@ def burst(
 ) -> Iterator[Round]:
     """The rounds of the burst, one or more, all of phase BURST.
 
-    Attempts beyond what the tables have room for are left out, unless `limits.whole` says that they are to be waited for. A leak ends it.
+    A large burst that nobody asked for is made smaller, and what the tables have no room for is left out; with `limits.whole` neither is
+    done, and room is waited for. A leak ends it.
     """
-    left = {flow: count for flow, e in expected.items() if (count := _size(e, limits))}
+    left = _wanted(expected, limits)
     total, made, began = sum(left.values()), 0, runner.clock()
     while True:
         part = _part(runner, left)
@@ -54,6 +58,14 @@ def _part(runner: Runner, left: Mapping[Flow, int]) -> dict[Flow, int]:
     wanted = {flow: min(count, MOST_AT_ONCE) for flow, count in left.items()}
     share = runner.budget.share(sum(wanted.values()))
     return {flow: max(1, int(count * share)) for flow, count in wanted.items()} if share > 0 else {}
+
+
+def _wanted(expected: Mapping[Flow, Expectation], limits: Limits) -> dict[Flow, int]:
+    wanted = {flow: count for flow, e in expected.items() if (count := _size(e, limits))}
+    total = sum(wanted.values())
+    if limits.whole or total <= MOST_UNASKED:
+        return wanted
+    return {flow: max(1, count * MOST_UNASKED // total) for flow, count in wanted.items()}
 
 
 def _size(expectation: Expectation, limits: Limits) -> int:
