@@ -115,8 +115,12 @@ def controllers(store: Store, book: Any) -> Coroutine[Any, Any, None]:
     return Controllers(store, book).run()
 
 
+async def at_once(_version: int) -> None:
+    """What a kubelet without a data plane waits for."""
+
+
 def kubelet(store: Store, book: Any) -> Coroutine[Any, Any, None]:
-    return Kubelet(store, book).run()
+    return Kubelet(store, book, programmed=at_once).run()
 
 
 async def true(holds: Callable[[], Any]) -> Any:
@@ -845,14 +849,15 @@ def test_pods_are_probed_named_and_ended_on_the_real_machine() -> None:
             "volumeMounts": [mount],
             "readinessProbe": probe | {"periodSeconds": 1},
         }
-        return pod(name, container=container, volumes=[{"name": "program", "configMap": {"name": "program"}}])
+        init = {"name": "first", "command": ["test", "-f", "/program/server.py"], "volumeMounts": [mount]}
+        return pod(name, container=container, initContainers=[init], volumes=[{"name": "program", "configMap": {"name": "program"}}])
 
     async def check(machine: Machine) -> None:
         store = Store()
         for obj in first_objects():
             store.create(obj)
         async with asyncio.TaskGroup() as group:
-            parts = (Kubelet(store, machine), Controllers(store, machine), DnsServers(store, machine))
+            parts = (Kubelet(store, machine, programmed=at_once), Controllers(store, machine), DnsServers(store, machine))
             tasks = [group.create_task(part.run()) for part in parts]
             await told(store, machine)
             for task in tasks:

@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     from netproof.lab.store import Store
 
 
-async def _at_once(_version: int) -> None:
-    """What a kubelet without a data plane waits for."""
-
-
 class Kubelet:
     """The kubelets of all nodes in one. `run` ends only by cancellation, or by the error of a pod's life that nobody foresaw.
 
@@ -30,7 +26,7 @@ class Kubelet:
     process starts then, so a policy older than the pod holds from its first instruction on.
     """
 
-    def __init__(self, store: Store, runtime: Runtime, *, programmed: Callable[[int], Awaitable[None]] = _at_once) -> None:
+    def __init__(self, store: Store, runtime: Runtime, *, programmed: Callable[[int], Awaitable[None]]) -> None:
         self.store, self.runtime, self.programmed = store, runtime, programmed
         self.pools = {node: Pool(range(2, 255)) for node in NODES}
         self._lives: dict[str, Life] = {}
@@ -237,7 +233,12 @@ async def _passes(probe: Object, pod: Object, runtime: Runtime) -> bool:
     with suppress(OSError, KeyError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
         async with asyncio.timeout(probe.get("timeoutSeconds") or 1):
             if "exec" in probe:
-                return await _exits_well(probe["exec"]["command"], pod, runtime)
+                process = await runtime.execute(key(pod), probe["exec"]["command"], stdin=False)
+                try:
+                    return await process.wait() == 0
+                finally:
+                    with suppress(ProcessLookupError):  # it has ended
+                        process.kill()
             action = probe.get("tcpSocket") or probe["httpGet"]
             ports = {entry.get("name"): entry["containerPort"] for entry in pod["spec"]["containers"][0].get("ports") or []}
             address = pod["status"]["podIP"], ports.get(action["port"], action["port"])
@@ -254,12 +255,3 @@ async def _is_served(path: str, reader: asyncio.StreamReader, writer: asyncio.St
     writer.write(f"GET {path} HTTP/1.1\r\nHost: lab\r\nUser-Agent: kube-probe/lab\r\nConnection: close\r\n\r\n".encode())
     words = (await reader.readuntil(b"\n")).split()
     return len(words) > 1 and words[1].isdigit() and 200 <= int(words[1]) < 400
-
-
-async def _exits_well(command: list[str], pod: Object, runtime: Runtime) -> bool:
-    process = await runtime.execute(key(pod), command, stdin=False)
-    try:
-        return await process.wait() == 0
-    finally:
-        with suppress(ProcessLookupError):  # it has ended
-            process.kill()

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
 _REFERENCE = re.compile(r"\$\$|\$\(([-._a-zA-Z][-._a-zA-Z0-9]*)\)")
 _LOCAL_NAMES = ("127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback")
-
-
 # The fields of pods that the lab does something about, or that change nothing which a packet shows.
 _KNOWN = """
     activeDeadlineSeconds affinity apiVersion args automountServiceAccountToken command configMap containerPort containers defaultMode
@@ -75,7 +73,7 @@ def hostname(pod: Object) -> str:
 
 
 def _environment(pod: Object, container: Object) -> dict[str, str]:
-    found: dict[str, str] = {}
+    found = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
     for entry in container.get("env") or []:
         path = entry["valueFrom"]["fieldRef"]["fieldPath"] if "valueFrom" in entry else ""
         found[entry["name"]] = _field(pod, path) if path else _expand(entry.get("value", ""), found)
