@@ -15,7 +15,6 @@ from netproof.lab.controllers import Controllers
 from netproof.lab.dns import Answer, Names, Question, Record, answer
 from netproof.lab.dns import names as names_of
 from netproof.lab.endpoints import slices
-from netproof.lab.facts import Pool
 from netproof.lab.kubelet import Kubelet
 from netproof.lab.machine import Machine
 from netproof.lab.nameserver import DnsServers, reply
@@ -621,14 +620,6 @@ def test_a_liveness_probe_restarts_a_container(status: str) -> None:
         assert book.stopped[:1] == ([] if status == "200 OK" else [("default/p", 5)])
 
     worked(story, kubelet)
-
-
-def test_numbers_come_back_as_late_as_possible() -> None:
-    pool = Pool(range(1, 4))
-    first = pool.take()
-    assert (first, pool.take(3), pool.take(3)) == (1, 3, None)
-    pool.give(1)
-    assert (pool.take(), pool.take(), pool.take()) == (2, 1, None)
 
 
 # --- DNS ---------------------------------------------------------------------------------------------------------------------

@@ -15,14 +15,14 @@ _REFERENCE = re.compile(r"\$\$|\$\(([-._a-zA-Z][-._a-zA-Z0-9]*)\)")
 _LOCAL_NAMES = ("127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback")
 # The fields of pods that the lab does something about, or that change nothing which a packet shows.
 _KNOWN = """
-    activeDeadlineSeconds affinity apiVersion args automountServiceAccountToken command configMap containerPort containers defaultMode
+    activeDeadlineSeconds apiVersion args automountServiceAccountToken command configMap containerPort containers defaultMode
     dnsPolicy enableServiceLinks env exec failureThreshold fieldPath fieldRef hostIP hostNetwork hostPort hostname httpGet image
     imagePullPolicy initContainers initialDelaySeconds livenessProbe mountPath name nodeName nodeSelector path periodSeconds port ports
     protocol readOnly readinessProbe resources restartPolicy schedulerName scheme securityContext serviceAccountName subdomain
     successThreshold tcpSocket terminationGracePeriodSeconds terminationMessagePath terminationMessagePolicy timeoutSeconds tolerations
     value valueFrom volumeMounts volumes
 """
-_UNREAD = ("affinity", "nodeSelector", "resources", "securityContext", "tolerations")  # their own fields, here
+_UNREAD = ("nodeSelector", "resources", "securityContext", "tolerations")  # their own fields, here
 
 
 class Wanting(Exception):  # noqa: N818

@@ -62,9 +62,6 @@ class Launch:
     host_network: bool = False
 
 
-Process = asyncio.subprocess.Process
-
-
 class RulesRefused(Exception):  # noqa: N818
     """nft did not take a rule set; the text is what it said. What was in force before still is."""
 
@@ -87,7 +84,7 @@ class Runtime(Protocol):
     async def dial(self, key: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Connect to the pod's loopback, from inside. Raises OSError, KeyError."""
 
-    async def execute(self, key: str, command: Sequence[str], *, stdin: bool) -> Process:
+    async def execute(self, key: str, command: Sequence[str], *, stdin: bool) -> asyncio.subprocess.Process:
         """Run a command in the pod's namespaces, with pipes. Raises OSError where it can't be run, KeyError."""
 
     def socket_in(self, key: str, family: socket.AddressFamily, kind: socket.SocketKind) -> socket.socket:
