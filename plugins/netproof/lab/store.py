@@ -92,10 +92,10 @@ class Store:
         if before is None:
             raise Missing(f"{kind} {'/'.join(key).lstrip('/')}")
         kept = {field: before["metadata"][field] for field in ("uid", "creationTimestamp", "generation", "resourceVersion")}
+        if obj | {"metadata": obj["metadata"] | kept} == before:
+            return before
         made = copy.deepcopy(obj)
         made["metadata"] |= kept
-        if made == before:
-            return before
         if made.get("spec") != before.get("spec"):
             made["metadata"]["generation"] += 1
         self._write("MODIFIED", made, before)
