@@ -78,8 +78,9 @@ class Found:
 
     @property
     def undecided(self) -> bool:
-        """It was not killed, and for some case that is for want of evidence."""
-        return not self.killed and any(row.verdict not in (Verdict.PASS, Verdict.FAIL) for row in self.rows if not row.good)
+        """It was not killed, and that is for want of evidence: of a report, or for some case."""
+        lacking = (row for row in self.rows if not row.good and row.verdict not in (Verdict.PASS, Verdict.FAIL))
+        return not self.killed and (bool(self.trouble) or any(lacking))
 
 
 def main() -> int:
