@@ -24,6 +24,11 @@ def holding_all(world):
     return str(block_)
 
 
+def alone(target):
+    """The block that holds a target's address alone."""
+    return block(f"{target.address}/{ipaddress.ip_address(target.address).max_prefixlen}")
+
+
 def out(name, *blocks):
     """Isolates x for egress and lets it send to these blocks."""
     return policy(name, "x", types=["Egress"], egress=[allow(*blocks, direction="to")])
@@ -106,29 +111,27 @@ def test_ingress_from_all_pods_but_one(apply, expect, world, protocol):
 
 @behaviour("NPB-06a", protocol=[TCP], via=["cluster-ip"])
 def test_egress_to_a_cluster_ip(apply, expect, world, protocol):
-    """y may send to a Service's cluster IP, and to no pod: whether the Service is reached depends on what the policy sees."""
-    web = world.service("web", selects=["x/a", "x/b"], port=protocol(80), target=8080)
-    target = web.by_ip()
-    whole = f"{target.address}/{ipaddress.ip_address(target.address).max_prefixlen}"
-    apply(policy("out", "y", types=["Egress"], egress=[allow(block(whole), direction="to")]))
+    """y may send to two Services' cluster IPs, and to no pod: whether the Services are reached depends on what the policy sees."""
+    targets = [world.front(pod, [protocol(8080)]).by_ip() for pod in ("x/a", "x/b")]
+    apply(policy("out", "y", types=["Egress"], egress=[allow(*map(alone, targets), direction="to")]))
 
-    expect(*(world.pod(client).to(target) for client in ("y/a", "y/b")), sentinel=True).observed()
+    expect(*(world.pod(client).to(target) for client in ("y/a", "y/b") for target in targets), sentinel=True).observed()
 
 
 @behaviour("NPB-06b", protocol=[TCP], via=["node-port"], needs=["Outsider"])
 def test_ingress_from_a_client_behind_a_translation(apply, expect, world, protocol):
     """x lets one client outside in, whose address a NodePort may replace by the node's on its way to another node."""
-    web = world.service("web", selects=["x/a", "x/b"], port=protocol(80), target=8080, type="NodePort")
+    services = [world.front(pod, [protocol(8080)], type="NodePort") for pod in ("x/a", "x/b")]
     apply(into("client", block(world.outside("a").cidr)))
 
-    expect(*(world.outside("a").to(target) for target in web.by_node_port()), sentinel=True).observed()
+    targets = [target for service in services for target in service.by_node_port()]
+    expect(*(world.outside("a").to(target) for target in targets), sentinel=True).observed()
 
 
 @behaviour("NPB-06c", protocol=[TCP], via=["node"])
 def test_egress_to_a_nodes_address(apply, expect, world, protocol):
     """x may send to the addresses of the nodes; nothing serves the port there, so what was let through is refused by the node itself."""
     near, far = world.node_of("x/a", protocol(9)), world.node_of("x/b", protocol(9))
-    blocks = [block(f"{target.address}/{ipaddress.ip_address(target.address).max_prefixlen}") for target in (near, far)]
-    apply(out("nodes", *blocks))
+    apply(out("nodes", alone(near), alone(far)))
 
     expect(world.pod("x/a").to(far), world.pod("x/b").to(near), sentinel=True).observed()
