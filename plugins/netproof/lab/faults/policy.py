@@ -612,7 +612,7 @@ FAULTS = (
             Turn("NPR-09/*", ("z/* -> only-*",)),
             Turn("NPI-02c/*/cluster-ip", ("x/* -> only-y-*", "y/a -> only-x-a *", "y/b -> only-x-b *")),
             Turn("NPP-08b/*", ("x/* -> friend *",)),
-            Turn("NPB-06a/*", sees="observed: answered by *"),
+            Turn("NPB-06a/*", sees="observed: answered*"),
         ),
         rules=lambda text, node: _services_may_leave(text, node),
     ),
