@@ -50,6 +50,7 @@ class Book:
         self.running: dict[str, Launch] = {}
         self.stopped: list[tuple[str, float]] = []
         self.codes: dict[str, int] = {}
+        self.discarded: list[str] = []
         self.announced: list[tuple[str, str]] = []
         self.taken: dict[tuple[str, int, int], int] = {}
         self.broken = ""
@@ -70,6 +71,9 @@ class Book:
             await self.stopping.wait()
         self.running.pop(key, None)
         self.codes.setdefault(key, 143)
+
+    def discard(self, uid: str) -> None:
+        self.discarded.append(uid)
 
     def exit_code(self, key: str) -> int | None:
         return self.codes.get(key)

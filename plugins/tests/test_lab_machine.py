@@ -179,6 +179,28 @@ def test_a_pod_sees_its_files_and_cannot_change_the_machine(tmp_path: Path) -> N
 
 
 @needs_lab
+def test_the_containers_of_a_pod_share_what_they_can_write_to() -> None:
+    """What one leaves the next one finds, until the pod is removed; another pod finds nothing."""
+
+    async def check(machine: Machine) -> None:
+        for word, uid, code in (
+            ("echo left > /shared/file", "one", 0),
+            ("grep left /shared/file", "one", 0),
+            ("cat /shared/file", "two", 1),
+            ("cat /shared/file", "one", 1),
+        ):
+            await machine.start(seams.Launch("x/a", "lab-1", A, ("sh", "-c", word), files={"/shared": {}}, uid=uid))
+            while machine.exit_code("x/a") is None:
+                await asyncio.sleep(0.01)
+            await machine.stop("x/a", 0)
+            assert machine.exit_code("x/a") == code, word
+            if uid == "two":
+                machine.discard("one")
+
+    in_lab(check)
+
+
+@needs_lab
 def test_a_pod_that_cannot_start_leaves_nothing() -> None:
     async def check(machine: Machine) -> None:
         with pytest.raises(FileNotFoundError, match="no-such-program"):

@@ -291,6 +291,7 @@ class Life:
             await self._runtime.stop(self.key, 0)
         await stop
         self._stop_probing()
+        self._runtime.discard(self._pod["metadata"]["uid"])
         await self._remove()
         if self._number is not None:
             self._ground.pools[self._pod["spec"]["nodeName"]].give(self._number)

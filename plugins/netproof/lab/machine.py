@@ -93,6 +93,9 @@ class Machine:
         pod.log.close()
         shutil.rmtree(pod.folder, ignore_errors=True)
 
+    def discard(self, uid: str) -> None:
+        shutil.rmtree(_shared(uid), ignore_errors=True)
+
     def exit_code(self, key: str) -> int | None:
         pod = self._pods.get(key)
         if not pod:
@@ -186,7 +189,8 @@ def _program(launch: seams.Launch, folder: Path, *, space: Space | None) -> Prog
     mounts: list[tuple[str, str]] = []
     for number, (target, files) in enumerate(launch.files.items()):
         mount_point(target)
-        mounts.append((_written(folder / str(number), files), target))
+        place = folder if files or not launch.uid else _shared(launch.uid)
+        mounts.append((_written(place / (str(number) if files else target.strip("/").replace("/", "-")), files), target))
     hostname = launch.hostname or launch.key.rpartition("/")[2]
     own = _written(folder / "etc", {"resolv.conf": launch.resolv_conf, "hosts": launch.hosts, "hostname": f"{hostname}\n"})
     mounts += [(f"{own}/{name}", f"/etc/{name}") for name in OWN]
@@ -200,6 +204,11 @@ def _program(launch: seams.Launch, folder: Path, *, space: Space | None) -> Prog
         mounts=tuple(mounts),
         empty=tuple(target for target, files in launch.files.items() if not files),
     )
+
+
+def _shared(uid: str) -> Path:
+    """Where the folders lie that all containers of a pod can write to, by the place where they are mounted."""
+    return Path(STATE, "shared", uid)
 
 
 def _written(folder: Path, files: Mapping[str, str]) -> str:

@@ -57,6 +57,7 @@ def launch(pod: Object, container: Object, addresses: Sequence[str], config_maps
         hosts=hosts(pod, addresses),
         hostname=hostname(pod),
         host_network=bool(spec.get("hostNetwork")),
+        uid=metadata["uid"],
     )
 
 

@@ -59,6 +59,7 @@ class Launch:
     hosts: str = ""
     hostname: str = ""
     host_network: bool = False
+    uid: str = ""  # of the pod: its containers share the folders of `files` that are empty
 
 
 class RulesRefused(Exception):  # noqa: N818
@@ -85,6 +86,9 @@ class Runtime(Protocol):
 
     async def stop(self, key: str, grace: float) -> None:
         """End the process (SIGTERM, after `grace` seconds SIGKILL) and remove all that is its; no error where it is gone already."""
+
+    def discard(self, uid: str) -> None:
+        """Remove what a pod's containers shared; no error where there is nothing."""
 
     def exit_code(self, key: str) -> int | None:
         """The exit code of a pod's process that has ended, None while it runs. Raises KeyError for a pod that was never started."""
