@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import secrets
 import socket
@@ -162,7 +163,13 @@ class DataPlane:
             async with self._news:
                 self._news.notify_all()
             await asyncio.sleep(PACE)
-            await self.store.newer(seen)
+            await self._wait(seen)
+
+    async def _wait(self, seen: int) -> None:
+        """Until there is something newer, or for as long as the edits of the faults hold good."""
+        again = min((fault.again for fault in self.faults if fault.again), default=None)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.store.newer(seen), again)
 
     async def _bring(self, reconciler: Reconciler, snapshot: Snapshot, delay: float) -> None:
         if delay:
