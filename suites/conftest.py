@@ -56,6 +56,12 @@ def relabel(case):
 
 
 @pytest.fixture
+def repeat(case):
+    """As often as a change is to be timed."""
+    return range(case.case.runner.repeat)
+
+
+@pytest.fixture
 def expect(case):
     """Say what must hold now; it waits, repeats and judges."""
     return case.expect

@@ -11,9 +11,9 @@ from netproof.kube.objects import path
 from netproof.kube.wait import Late, NotYet, until
 from netproof.model.flow import TCP, UDP, Family, Flow, Port, Protocol, Question
 from netproof.model.history import Decision, Expectation
-from netproof.model.matrix import Matrix, MatrixError
 from netproof.world import placement, pods, services
 from netproof.world.case import Case
+from netproof.world.moments import Newborn, Timed, drawn
 from netproof.world.services import Vip
 from netproof.world.verdicts import Failed, Inconclusive, Misused, Unsupported
 
@@ -260,16 +260,7 @@ class Promise:
 
     def matrix(self, text: str) -> None:
         """Each pair of the drawn matrix is open (`.`) or closed (`X`) on the port; `-` and `?` are not judged."""
-        try:
-            drawn = Matrix.parse(text)
-        except MatrixError as error:
-            raise Misused(f"{self.case.id}: {error}") from error
-        expected = {}
-        for port in self._ports():
-            for (source, destination), decision in drawn.cells.items():
-                flow = self.world.pod(source).to(self.world.pod(destination).on(port))
-                expected[flow] = Expectation(decision, frozenset({destination}), why="as drawn in the case")
-        self._settle(expected)
+        self._settle(drawn(self.case, self.world, self._ports(), text))
 
     def reaches(self, *, source_kept: bool = False) -> None:
         """Each flow is answered by its own destination; with `source_kept` that sees the source's own address."""
@@ -329,6 +320,14 @@ class Expect:
             raise Failed(f"the load balancer gave no address: {late}") from late
         self.case.promised = True
         return address
+
+    def newborn(self, port: Port, kinds: Mapping[str, Mapping[str, str]], *, init: bool = False, timed: str = "") -> Newborn:
+        """What holds of pods of namespace x that are made now, from their first instruction on."""
+        return Newborn(self.case, self.world, port, kinds, init, timed)
+
+    def timed(self, change: str, *ports: Port) -> Timed:
+        """How fast flows follow the queued change, which the report calls so."""
+        return Timed(self.case, self.world, change, ports)
 
 
 def _ndots(options: Sequence[str]) -> int:

@@ -46,6 +46,7 @@ class Runner:
     outside: Sequence[Outside] = ()
     families: tuple[Family, ...] = (Family.IPV4,)
     clock: Callable[[], float] = time.monotonic
+    repeat: int = 10  # how often a change is timed
 
     def dial_pod(self, pod: Pod) -> Dial:
         """How to reach that pod's agent."""

@@ -16,12 +16,13 @@ from netproof.world import labels, services
 from netproof.world import pods as probes
 from netproof.world.pace import hold
 from netproof.world.placement import Node, place
-from netproof.world.pods import Pod, Recipe
+from netproof.world.pods import Birth, Pod, Recipe
 from netproof.world.runner import Runner
 from netproof.world.services import Vip
 
 LETTERS = ("x", "y", "z")
 POD_LIMIT = 120.0  # seconds until all pods of a world run: image pulls included
+_NO_BIRTHS: Mapping[str, Birth] = {}
 _PULL_FAILED = ("ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName")
 
 
@@ -60,14 +61,15 @@ class World:
             pod = self.pods[name]
             self.runner.api.patch(path("Pod", pod.pod, pod.namespace), {"metadata": {"labels": dict(values)}})
 
-    def add_pods(self, wanted: Mapping[str, Node], *, readiness: bool = False) -> list[Pod]:
+    def add_pods(self, wanted: Mapping[str, Node], *, readiness: bool = False, births: Mapping[str, Birth] = _NO_BIRTHS) -> list[Pod]:
         """Further pods (`x/ready-0`), on those nodes, with their agents answering. They live as long as the world.
 
         Raises Problem for an image that cannot be pulled, Late where they don't run in time.
         """
         for name, node in wanted.items():
             letter, pod = name.split("/")
-            self.runner.api.create(probes.pod(pod, self.namespaces[letter], node, self.recipe, readiness=readiness))
+            birth = births.get(name)
+            self.runner.api.create(probes.pod(pod, self.namespaces[letter], node, self.recipe, readiness=readiness, birth=birth))
         made = self._await_pods(set(wanted))
         self.pods |= {pod.name: pod for pod in made}
         self.runner.fleet.add_many({pod.name: self.runner.dial_pod(pod) for pod in made}, limit=POD_LIMIT)
