@@ -161,7 +161,7 @@ class Controller:
             self.config.option.markexpr = "smoke"
         if self.config.option.markexpr == "smoke":
             self.assignment = Assignment(**self.assignment.tell() | {"smoke": True})
-        for name in ("cap", "budget", "burst"):
+        for name in ("cap", "budget", "burst", "repeat"):
             options.said(self.config).number(name)
         self._check_names()
         self._renew_folder()

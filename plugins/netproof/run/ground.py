@@ -29,6 +29,7 @@ from netproof.world.pods import CONTROL_PORT
 from netproof.world.runner import Outside, Progress, Runner
 
 CAPS = {"lab": 5.0, "kind": 30.0, "context": 120.0}
+REPEATS = {"lab": 3, "kind": 10, "context": 10}
 RATE = 6000.0  # attempts/s of all workers together: above it, starved sockets invent denials (measured)
 TABLE_SHARE = 0.25  # of the smallest connection table, for all workers together
 SMALLEST_TABLE = 65_536  # entries, where nobody says: the kernel's default on small machines
@@ -59,7 +60,17 @@ def _up(settings: Settings, progress: Progress, failure: Path) -> ClusterState:
     return state
 
 
-def runner(settings: Settings, state: ClusterState, *, token: str, worker: str, workers: int, limits: Limits, progress: Progress) -> Runner:
+def runner(
+    settings: Settings,
+    state: ClusterState,
+    *,
+    token: str,
+    worker: str,
+    workers: int,
+    limits: Limits,
+    progress: Progress,
+    repeat: int = 1,
+) -> Runner:
     """A worker's means on that cluster: its own API client, its own fleet with the outsiders in it. Raises Problem."""
     api = connect(Path(state.kubeconfig) if state.kubeconfig else None, state.context)
     nodes = api.list(path("Node"))
@@ -80,7 +91,13 @@ def runner(settings: Settings, state: ClusterState, *, token: str, worker: str, 
         limits=limits,
         budget=Budget(RATE / workers, int(_smallest_table(state) * TABLE_SHARE / workers), time.monotonic),
         outside=outside,
+        repeat=repeat,
     )
+
+
+def repeat(settings: Settings, said: float | None) -> int:
+    """How often a change is timed: what the user said, once at the least, else as the provider's time allows."""
+    return REPEATS[settings.provider_name] if said is None else max(1, int(said))
 
 
 def limits(settings: Settings, *, cap: float | None, budget: float | None, burst: float | None, smoke: bool) -> Limits:
