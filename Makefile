@@ -3,9 +3,9 @@ VENV   := .venv
 PYTHON ?= python3
 PYTEST := $(VENV)/bin/pytest
 
-.PHONY: run run-kind test testbed test-kind kill-matrix bench lint help
+.PHONY: run run-kind test testbed test-kind kill-matrix bench bench-policy lint help
 help: ## what there is
-	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -23,7 +23,7 @@ kill-matrix: $(VENV)/ready lab-means ## every fault of the lab against the cases
 	$(VENV)/bin/python plugins/bench/kill_matrix.py
 
 test: $(VENV)/ready ## the project's own tests: no cluster, no Docker
-	$(PYTEST) plugins/tests -m "not kind" -n 2
+	$(PYTEST) plugins/tests -m "not kind" -n 3
 
 testbed: $(VENV)/ready ## what a kind cluster needs where no container registry can be reached; writes netproof.toml
 	.ci/testbed/up cilium metallb >/dev/null
@@ -34,6 +34,9 @@ test-kind: $(VENV)/ready cluster-means ## the project's own tests that need a re
 bench: $(VENV)/ready lab-means cluster-means ## rounds, convergence and memory on the lab and on kind with Cilium, each beside its limit
 	$(VENV)/bin/python plugins/bench/lab.py
 	$(VENV)/bin/python plugins/bench/bench.py
+
+bench-policy: $(VENV)/ready cluster-means ## the same 20 policy cases with Cyclonus v0.5.6 and with Netproof on one cluster; half an hour; needs Go
+	$(VENV)/bin/python plugins/bench/policy.py
 
 lint: $(VENV)/ready ## ruff, mypy, import contracts
 	$(VENV)/bin/ruff check .

@@ -32,6 +32,18 @@ def via(case):
 
 
 @pytest.fixture
+def direction(case):
+    """`ingress` or `egress`: which side of its pods a policy of this case is about."""
+    return case.axes.values["direction"]
+
+
+@pytest.fixture
+def order(case):
+    """`forward` or `backward`: in which order things are said that shall mean the same in any."""
+    return case.axes.values["order"]
+
+
+@pytest.fixture
 def world(case):
     """Pods, Services and addresses; what it makes is gone after the case."""
     return case.world
@@ -62,6 +74,18 @@ def repeat(case):
 
 
 @pytest.fixture
+def restart_agents(case):
+    """Queue a restart of the network's agents (feature AgentRestart); what the step changes happens while they are away."""
+    return case.restart_agents
+
+
+@pytest.fixture
 def expect(case):
     """Say what must hold now; it waits, repeats and judges."""
     return case.expect
+
+
+@pytest.fixture
+def drawn(case):
+    """The generated policies of this case, and the flows that show what they do."""
+    return case.drawn

@@ -19,15 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from netproof.cluster import registry
-from netproof.cluster.provider import provider_for
-from netproof.cluster.settings import Settings
-from netproof.cluster.teardown import remove_namespaces
-from netproof.kube.client import connect
+import place
 from netproof.kube.objects import path_of
 from netproof.model.flow import TCP, Flow
 from netproof.model.outcome import Attempt, Outcome, Phase, Round
-from netproof.options import DEFAULT_PROBE_IMAGE, SITE_FILE, Said
 from netproof.run import ground
 from netproof.world import world as worlds
 from netproof.world.runner import Runner
@@ -64,12 +59,12 @@ class Figure:
 
 def main() -> int:
     figures = []
-    with cluster() as (runner, kubeconfig, context):
+    with cluster() as (runner, made):
         world = worlds.make(runner, 1)
         for figure in [*rounds(world), *convergence(world)]:
             figures.append(figure)
             print(figure, flush=True)
-        figures.append(memory(kubeconfig, context, runner.image))
+        figures.append(memory(made))
         print(figures[-1], flush=True)
     opened = figures[0].median
     print(f"a round of Cyclonus v0.5.6 takes {CYCLONUS:g} s on such a machine: {CYCLONUS / opened:.0f} times ours")
@@ -158,12 +153,11 @@ def policy(world: World, letter: str, types: Sequence[str]) -> dict[str, Any]:
     return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata, "spec": spec}
 
 
-def memory(kubeconfig: str, context: str, image: str) -> Figure:
+def memory(made: place.Place) -> Figure:
     """What a worker has over a bare one of xdist with the same plugins, after a policy case and a burst, in MB of PSS."""
     bare = pss(["-n", "1", str(HERE / "bare.py")])
     case = str(HERE.parents[1] / "suites" / "policy" / "test_isolation.py")
-    options = [f"--cluster=context/{context}", f"--netproof-kubeconfig={kubeconfig}", f"--netproof-probe-image={image}"]
-    ours = pss(["-n", "1", case, "-k", "NPI-02a", "--netproof-burst=100", *options])
+    ours = pss(["-n", "1", case, "-k", "NPI-02a", "--netproof-burst=100", *made.options()])
     print(f"a bare worker: {bare:.1f} MB, ours: {ours:.1f} MB")
     return Figure("a worker above a bare one (PSS)", [ours - bare], "MB", 25.0)
 
@@ -183,56 +177,16 @@ def pss(arguments: Sequence[str]) -> float:
 
 
 @contextmanager
-def cluster() -> Iterator[tuple[Runner, str, str]]:
+def cluster() -> Iterator[tuple[Runner, place.Place]]:
     """A runner on kind with Cilium, made for this measurement, or on the context that the environment names."""
     context = os.environ.get("NETPROOF_BENCH_CONTEXT", "")
-    token, run = secrets.token_hex(16), f"b{secrets.token_hex(2)}"
-    with tempfile.TemporaryDirectory() as folder:
-        settings = bench_settings(context, run, Path(folder), token)
-        registry.register(settings)
-        state = None
-        try:
-            state = provider_for(settings).up(settings, tell)
-            limits = ground.limits(settings, cap=30, budget=None, burst=0, smoke=False)
-            runner = ground.runner(settings, state, token=token, worker="bench", workers=1, limits=limits, progress=lambda *_: None)
-            print(f"{state.name}: {state.versions}", flush=True)
-            yield runner, state.kubeconfig or "", state.context or ""
-            runner.fleet.close()
-        finally:
-            if state:
-                api = connect(Path(state.kubeconfig) if state.kubeconfig else None, state.context)
-                remove_namespaces(api, run, 60, tell)
-                provider_for(settings).down(state, tell)
-            registry.forget(run)
-
-
-def bench_settings(context: str, run: str, folder: Path, token: str) -> Settings:
-    import hashlib
-    import tomllib
-
-    file = HERE.parents[1] / SITE_FILE
-    site = tomllib.loads(file.read_text()) if file.is_file() else {}
-    said = Said({}, site)
-    path = {key: Path(site[key]) if key in site else None for key in ("kind-bin", "kubectl-bin")}
-    return Settings(
-        cluster=context or "kind",
-        provider="context" if context else "kind",
-        run=run,
-        folder=folder,
-        cni="cilium",
-        manifests=said.pairs("manifest"),
-        images=said.pairs("image"),
-        probe_image=site.get("probe-image", DEFAULT_PROBE_IMAGE),
-        kind_image=site.get("kind-image"),
-        kind_bin=path["kind-bin"],
-        kubectl_bin=path["kubectl-bin"],
-        token_sha256=hashlib.sha256(token.encode()).hexdigest(),
-        kubeconfig=Path(os.environ["KUBECONFIG"]) if context and "KUBECONFIG" in os.environ else None,
-    )
-
-
-def tell(what: str, waited: float, limit: float) -> None:
-    print(f"  … {what}, {waited:.0f} s of at most {limit:.0f} s", file=sys.stderr, flush=True)
+    with place.cluster(context=context, kubeconfig=os.environ.get("KUBECONFIG", "") if context else "") as made:
+        limits = ground.limits(made.settings, cap=30, budget=None, burst=0, smoke=False)
+        runner = ground.runner(
+            made.settings, made.state, token=made.token, worker="bench", workers=1, limits=limits, progress=lambda *_: None
+        )
+        yield runner, made
+        runner.fleet.close()
 
 
 if __name__ == "__main__":

@@ -26,7 +26,6 @@ from netproof.model.outcome import Phase
 from netproof.probe.fleet import Fleet
 from netproof.world import world as worlds
 from netproof.world.placement import schedulable
-from netproof.world.pods import CONTROL_PORT
 from netproof.world.runner import Runner
 from netproof.world.world import World
 
@@ -67,7 +66,7 @@ def _runner(kubeconfig: Path, token: str, number: int) -> Runner:
         image="-",
         nodes=schedulable(nodes),
         every_node=nodes,
-        dial=lambda namespace, pod: lambda: forward(api, namespace, pod, CONTROL_PORT),
+        dial=lambda namespace, pod, port: lambda: forward(api, namespace, pod, port),
         progress=lambda *_: None,
         limits=Limits(cap=5),
     )

@@ -13,10 +13,14 @@ from typing import Any
 import pytest
 
 from netproof.cluster.settings import RESERVED, Settings
+from netproof.model.flow import Family
 from netproof.problem import Problem
 
 SITE_FILE = "netproof.toml"
+MOST_POLICIES, MOST_SEED = 100_000, 10**12
 DEFAULT_PROBE_IMAGE = "docker.io/library/python:3.13-alpine"
+
+FAMILIES = {"ipv4": (Family.IPV4,), "ipv6": (Family.IPV6,), "both": (Family.IPV4, Family.IPV6)}
 
 NO_CLUSTER = """\
 a case needs a cluster: say which one.
@@ -54,11 +58,15 @@ OPTIONS = (
     Option("netproof-manifest", "a local file in place of a catalogue entry's download", "NAME=FILE", many=True, pairs=True),
     Option("netproof-claim", "judge the CNI by this feature whatever its catalogue entry claims", "FEATURE", many=True),
     Option("netproof-probe-image", f"the probe pods' image, any with Python 3.9 or later (default: {DEFAULT_PROBE_IMAGE})", "IMAGE"),
+    Option("netproof-family", "the address family of the cases: ipv4, ipv6 or both (default: the cluster's primary one)", "FAMILY"),
     Option("netproof-cap", "seconds from a change until the network must agree (default: lab 5, kind 30, context 120)", "SECONDS"),
     Option("netproof-budget", "seconds after which a right answer is called slow (default: none)", "SECONDS"),
     Option("netproof-burst", "attempts on a denied flow after it has settled (default: 100; allowed ones a fifth; smoke: 0)", "N"),
     Option("netproof-repeat", "how often each change is timed (default: lab 3, kind and context 10)", "N"),
     Option("netproof-all", "on a context: every suite instead of smoke", flag=True),
+    Option("netproof-policies", "draw so many sets of policies and run them too (default: 0)", "N"),
+    Option("netproof-seed", "what they are drawn from: the same seed draws the same sets (default: 1)", "S"),
+    Option("netproof-host-network", "on a context: make pods on the nodes' network too, which need a privileged namespace", flag=True),
     Option("netproof-fault", "break the lab on purpose: an id of `netproof faults list`", "ID", many=True),
     Option("netproof-own-suites", argparse.SUPPRESS, flag=True),  # `netproof run` names the suites, the user did not
     Option("netproof-report", "the folder of report.json, junit.xml, report.html and evidence/ (default: netproof-report)", "FOLDER"),
@@ -97,6 +105,20 @@ class Said:
             raise Problem(f"--netproof-{name} wants a number of 0 or more, not {text!r}")
         return value
 
+    def whole(self, name: str, *, default: int, most: int) -> int:
+        """A whole number from 0 to `most`. Raises Problem."""
+        text = self.text(name, str(default))
+        if not (text.isascii() and text.isdigit() and len(text) <= len(str(most)) and int(text) <= most):
+            raise Problem(f"--netproof-{name} wants a whole number from 0 to {most}, not {text!r}")
+        return int(text)
+
+    def families(self) -> tuple[Family, ...]:
+        """The address families that were asked for; none where nothing was said. Raises Problem."""
+        text = self.text("family").lower()
+        if text and text not in FAMILIES:
+            raise Problem(f"--netproof-family wants one of {', '.join(FAMILIES)}, not {text!r}")
+        return FAMILIES.get(text, ())
+
     def pairs(self, name: str) -> dict[str, str]:
         """KEY=VALUE pairs; the site file's table of that name below them. Raises Problem."""
         found = {str(key): str(value) for key, value in self.site.get(name, {}).items()}
@@ -112,6 +134,14 @@ def said(config: pytest.Config) -> Said:
     """All that was said. Raises Problem for a site file that cannot be used."""
     site = _site(config.rootpath, config.invocation_params.dir)
     return Said({option.name.removeprefix("netproof-"): _value(config, option, site) for option in OPTIONS}, site)
+
+
+def draws(config: pytest.Config) -> tuple[str, ...]:
+    """The names of the sets of policies to be drawn: `s1-1`, `s1-2` and so on. Raises Problem."""
+    words = said(config)
+    number = words.whole("policies", default=0, most=MOST_POLICIES)
+    seed = words.whole("seed", default=1, most=MOST_SEED)
+    return tuple(f"s{seed}-{i + 1}" for i in range(number))
 
 
 def settings(config: pytest.Config, *, run: str, folder: Path, token_sha256: str, controller: int) -> Settings | None:
@@ -139,6 +169,7 @@ def settings(config: pytest.Config, *, run: str, folder: Path, token_sha256: str
         claims=tuple(words.values["claim"] or ()),
         faults=faults,
         probe_image=words.text("probe-image", DEFAULT_PROBE_IMAGE),
+        host_network=bool(words.values["host-network"]),
         testbed=bool(words.site.get("testbed")),
         token_sha256=token_sha256,
         controller=controller,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from netproof.cases import FAMILIES, WORKER, marked
+from netproof.cases import WORKER, is_drawn, marked
+
+_DRAWS: pytest.StashKey[tuple[str, ...]] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -17,8 +19,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "behaviour(marked): the behaviour that a case proves; use netproof.cases.behaviour")
     config.addinivalue_line("markers", "smoke: belongs to the minute that a cluster admin waits for")
+    config.addinivalue_line("markers", "slow: takes over 20 seconds on many a real cluster, by the nature of what it tests")
     config.addinivalue_line("markers", "disruptive: restarts or breaks something that others in the cluster use")
     config.addinivalue_line("markers", "timing: measures latencies: selected only where it is named, and never run beside other workers")
+    if config.getoption("netproof_policies", None) or config.getoption("netproof_seed", None):
+        _draws(config)
     if config.option.help or config.option.collectonly:
         return
     if hasattr(config, "workerinput"):
@@ -35,11 +40,19 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Guard(config))
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makeitem(collector: pytest.Collector, obj: object) -> list[pytest.Item] | None:
+    """There is no case where nothing is to be drawn."""
+    return [] if is_drawn(obj) and not _draws(collector.config) else None
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One case for each combination of a behaviour's axes; the parametrize id is the case's id."""
     mark = marked(metafunc.definition)
     if mark and "case" in metafunc.fixturenames:
-        cases = list(mark.cases(FAMILIES))
+        from netproof.run.collection import families
+
+        cases = list(mark.cases(families(metafunc.config), _draws(metafunc.config) if mark.drawn else ()))
         metafunc.parametrize("case", cases, ids=[case.id for case in cases], indirect=True)
 
 
@@ -74,3 +87,15 @@ def pytest_report_teststatus(report: pytest.TestReport | pytest.CollectReport) -
     verdict = Verdict(said["verdict"])
     category = "passed" if verdict is Verdict.PASS else "failed" if verdict.failing else str(verdict)
     return category, verdict.letter, str(verdict).upper()
+
+
+def _draws(config: pytest.Config) -> tuple[str, ...]:
+    if _DRAWS not in config.stash:
+        from netproof import options
+        from netproof.problem import Problem
+
+        try:
+            config.stash[_DRAWS] = options.draws(config)
+        except Problem as problem:
+            raise pytest.UsageError(str(problem)) from None
+    return config.stash[_DRAWS]

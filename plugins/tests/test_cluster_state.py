@@ -136,3 +136,12 @@ def test_nodes_are_described():
     assert [(node.name, node.schedulable) for node in describe(raw)] == [("cp", False), ("w", True), ("x", False)]
     assert describe(raw)[1].addresses == {"IPv4": "10.0.0.1"}
     assert families(raw) == ("IPv4", "IPv6")
+
+
+def test_the_primary_family_comes_first():
+    by_range, by_address = _node("w"), _node("w")
+    by_range["spec"]["podCIDRs"].reverse()
+    assert families([by_range]) == ("IPv6", "IPv4")
+    by_address["spec"].pop("podCIDRs")
+    by_address["status"]["addresses"] = [{"type": "InternalIP", "address": address} for address in ("fd00::1", "10.0.0.1")]
+    assert families([by_address]) == ("IPv6", "IPv4")

@@ -14,6 +14,7 @@ from netproof.model.history import Cell, Decision, Expectation, History, Inciden
 from netproof.model.outcome import Attempt, Outcome, Phase, Probe, Round
 from netproof.model.verdict import Verdict
 from netproof.problem import Problem
+from netproof.report.counterexample import Counterexample
 from netproof.report.evidence import load_bundle, write_bundle
 from netproof.report.replay import replay
 from netproof.verdict.judge import judge
@@ -123,6 +124,17 @@ def test_objects_are_as_somebody_would_write_them(tmp_path: Path) -> None:
         {"kind": "Secret", "metadata": {"name": "s"}, "data": {"token": "(left out)"}},
     ]
     assert policy["metadata"]["managedFields"]  # type: ignore[index]
+
+
+def test_the_smallest_case_that_fails_too_has_a_file(tmp_path: Path) -> None:
+    policy = {"kind": "NetworkPolicy", "metadata": {"name": "p1", "namespace": "x"}, "spec": {"podSelector": {}}}
+    found = Counterexample((policy,), Cell(FLOW, DENY, Verdict.FAIL, "answered by x/b"), [], 3, 4.0, whole=True)
+    path = _write(tmp_path, smallest=found)
+
+    assert yaml.safe_load((path / "smallest.yaml").read_text()) == policy
+    assert found.text() in (path / "README.txt").read_text()
+    assert "smallest.yaml" in (path / "README.txt").read_text()
+    assert not (_write(tmp_path) / "smallest.yaml").exists()
 
 
 def test_the_readme_says_what_happened_and_how_to_judge_again(tmp_path: Path) -> None:

@@ -19,8 +19,9 @@ from typing import TypeVar, cast
 
 import pytest
 from labobjects import addresses, endpoint, pod, policy, service, slices, snapshot
+from netproof.lab.plane import reconcile
 from netproof.lab.plane.reconcile import PIECE, Reconciler
-from netproof.lab.seams import Object, RulesRefused, Runtime, node_addresses, outsider_addresses
+from netproof.lab.seams import Object, RulesRefused, Runtime, Snapshot, node_addresses, outsider_addresses
 
 PATIENCE = 5.0  # for an answer that must come; the machine may be busy
 AT_ONCE = 0.9  # for one that must come before a second SYN could bring it
@@ -245,18 +246,18 @@ def machine(net: Net) -> Machine:
 
 
 @pytest.fixture(scope="module")
-def reconciler(machine: Machine) -> Reconciler:
-    return Reconciler(cast("Runtime", machine), nodes=NODES)
+def reconcilers(machine: Machine) -> list[Reconciler]:
+    return [Reconciler(cast("Runtime", machine), node) for node in NODES]
 
 
 @pytest.fixture
-def become(reconciler: Reconciler) -> Callable[..., None]:
+def become(reconcilers: list[Reconciler]) -> Callable[..., None]:
     """Bring the rules for some objects, and the four pods, to the nodes."""
 
-    def reconcile(*objects: Object | list[Object]) -> None:
-        asyncio.run(reconciler.reconcile(snapshot(A, B, C, Y, *objects)))
+    async def all_nodes(given: Snapshot) -> None:
+        await asyncio.gather(*(reconciler.reconcile(given) for reconciler in reconcilers))
 
-    return reconcile
+    return lambda *objects: asyncio.run(all_nodes(snapshot(A, B, C, Y, *objects)))
 
 
 Become = Callable[..., None]
@@ -457,18 +458,26 @@ def test_a_pod_has_its_nodes_address_outside_the_cluster(net: Net, become: Becom
     assert net.ask("lab-1", IP["x/a"][0]) == f"x/a {node_addresses('lab-1')[0]}"
 
 
+def test_what_is_no_longer_in_force_goes_later(net: Net, machine: Machine, become: Become, monkeypatch: pytest.MonkeyPatch) -> None:
+    become(service("x/web", 7), policy("x/all"))
+    become()
+    assert net.who("x/a", IP["x/b"][0], 8080) == "x/b"
+    monkeypatch.setattr(reconcile, "LINGERS", -1.0)
+    machine.applied.clear()
+    become(service("x/web", 1))
+    assert all("\ndelete " in rules for node, rules in machine.applied if node == "lab-2")
+    assert net.ask("x/a", VIP, 80) == "refused"
+
+
 def test_rules_too_large_for_one_message_come_in_pieces(net: Net, machine: Machine, become: Become) -> None:
     wide = [{"from": [{"ipBlock": {"cidr": f"10.1.{third}.0/24"}}]} for third in range(0, 256, 2)]
     many = [
         service(f"x/s{number}", 1) | {"spec": service("x/s", 1, ports=[{"name": "web", "port": number}])["spec"]}
         for number in range(1, 3000)
     ]
-    become(many, policy("x/wide", {"matchLabels": {"pod": "b"}}, ingress=wide))
     machine.applied.clear()
-    become()
     become(many, policy("x/wide", {"matchLabels": {"pod": "b"}}, ingress=wide))
-    sizes = [len(rules) for node, rules in machine.applied if node == "lab-2"]
+    assert max(sizes := [len(rules) for node, rules in machine.applied if node == "lab-2"]) < 1.5 * PIECE
     assert len(sizes) > 3
-    assert max(sizes) < 1.5 * PIECE
     assert net.ask("x/a", VIP, 399) == "refused"
     assert net.silent(("x/a", IP["x/b"][0], 8080))

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from netproof.cluster.provider import provider_for
 from netproof.cluster.settings import Settings
 from netproof.kube.client import connect
 from netproof.kube.objects import path
-from netproof.lab.preflight import problem
+from netproof.lab.launch import problem
 from realcluster import ROOT
 from waiting import await_file
 
@@ -54,18 +55,19 @@ def processes(mark: str) -> list[int]:
 
 def test_a_run_passes_and_says_what_it_is(tmp_path: Path) -> None:
     code, said, report = run(
-        tmp_path / "report", "-n", "4", "-k", "POD-02 or SVC-01a or DNS-01 or LBR-02/tcp or NPB-01a/tcp or NPI-02a/tcp"
+        *(tmp_path / "report", "-n", "2", "--netproof-family=both"),
+        *("-k", "(POD-02 or SVC-01a or DNS-01 or LBR-02/tcp or NPB-01a/tcp) and ipv4 or NPI-02a/tcp"),
     )
     assert code == 0, said
     verdicts = {result["case"]: result["verdict"] for result in report["results"]}
     assert set(verdicts.values()) == {"pass"}
-    assert len(verdicts) == 6
+    assert len(verdicts) == 7
     assert report["header"]["conformance"] is False
     assert "no real cluster" in said
 
 
 def test_a_fault_is_noticed_where_it_is(tmp_path: Path) -> None:
-    words = ("--netproof-fault=N40", "--netproof-cap=2", "-n", "2", "-k", "NPI-02a/tcp or POD-01")
+    words = ("--netproof-fault=N40", "--netproof-cap=2", "-k", "NPI-02a/tcp or POD-01")
     code, said, report = run(tmp_path / "report", *words)
     assert code == 1, said
     results = {result["case"]: result for result in report["results"]}
@@ -92,6 +94,24 @@ def test_changes_are_timed_and_a_new_pods_first_instant_is_seen(tmp_path: Path) 
     assert all(0 < one["right_from"]["p50"] < 5 for (change, _), one in timings.items() if "policy" in change)
     assert 1 < timings["pod created", "closes"]["last_wrong"]["p50"] < 2.5
     assert "policy created (closes)" in said
+
+
+def test_a_generated_set_that_fails_is_made_smaller(tmp_path: Path) -> None:
+    drawn = ("--netproof-policies=54", "-k", "s1-54/")
+    code, said, report = run(tmp_path / "report", "--netproof-fault=N2", "--netproof-cap=2", "--netproof-burst=0", *drawn)
+    assert code == 1, said
+    (result,) = report["results"]
+    assert (result["case"], result["verdict"], result["behaviour"]) == ("NPG-01/s1-54/ipv4/pod-ip", "fail", "NPG-01")
+    assert "NetworkPolicyIPBlockPods" in result["tags"][-1]
+    assert "the smallest that still fails: 1 policy, 1 rule" in result["counterexample"]
+    (policy,) = yaml.safe_load_all((tmp_path / "report" / result["evidence"] / "smallest.yaml").read_text())
+    (rule,) = [*policy["spec"].get("ingress", []), *policy["spec"].get("egress", [])]
+    ((peer,),) = rule.values()
+    assert len(peer["ipBlock"]["except"]) == 1
+    assert result["counterexample"] in said
+    assert '--netproof-fault=N2 --netproof-policies=54 --netproof-seed=1 -k "NPG-01/s1-54/ipv4/pod-ip"' in said
+    assert report["header"]["selected"] == 1
+    assert not report["leftovers"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

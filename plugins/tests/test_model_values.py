@@ -41,6 +41,7 @@ def test_a_catalogue() -> None:
     assert catalogue({"NPI-01": ENTRY | {"feature": "sctp"}}) == {
         "NPI-01": Behaviour("NPI-01", "It holds.", "https://example.com", Level.MUST, "sctp")
     }
+    assert catalogue({"NPG-01": ENTRY | {"on_request": True}})["NPG-01"].on_request
     assert catalogue({"NPI-00": {"removed": "2026: twice"}})["NPI-00"].removed == "2026: twice"
 
 

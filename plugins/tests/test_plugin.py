@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from textwrap import dedent
 
+import netproof.cluster.kind
+import netproof.cluster.lab
+import netproof.run.controller  # noqa: F401
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,12 +34,21 @@ def pytester(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pyte
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "plugins"))
     monkeypatch.setenv("XDG_STATE_HOME", str(pytester.path / "state"))
-    pytester.makeini("[pytest]\nstrict = true\naddopts = -p netproof.plugin\n")
+    pytester.makeini("[pytest]\nstrict = true\naddopts = -p netproof.plugin -p no:hypothesispytest\n")
     return pytester
 
 
 def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
     return pytester.runpytest_subprocess(*arguments, timeout=60)
+
+
+def run_here(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
+    """In this process, which has imported all: enough where a run is refused before it has begun, and quicker."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        return pytester.runpytest_inprocess(*arguments)
+    finally:
+        signal.signal(signal.SIGTERM, before)  # the runner's own
 
 
 def everything_said(result: pytest.RunResult) -> str:
@@ -111,11 +124,57 @@ def test_latencies_are_measured_nowhere_else(timed: pytest.Pytester, arguments: 
     assert "1 deselected" in said
 
 
+DRAWN = """
+    from netproof.cases import behaviour
+
+    @behaviour("NPG-01", via=["pod-ip"], drawn=True)
+    def test_drawn(case): ...
+
+    class TestDrawn:
+        @behaviour("NPI-02a", via=["pod-ip"], drawn=True)
+        def test_more(self, case): ...
+
+    def test_other(): ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ids"),
+    [
+        ([], []),
+        (["--netproof-policies=0"], []),
+        (["--netproof-policies=2"], ["s1-1", "s1-2"]),
+        (["--netproof-policies=2", "--netproof-seed=20260714"], ["s20260714-1", "s20260714-2"]),
+        (["--netproof-policies=12", "-k", "s1-1/"], ["s1-1"]),
+        (["--netproof-policies=12", "-k", "NPG-01/s1-2/ipv4/pod-ip"], ["s1-2"]),
+    ],
+)
+def test_sets_of_policies_are_cases_where_they_are_asked_for(pytester: pytest.Pytester, arguments: list[str], ids: list[str]) -> None:
+    pytester.makepyfile(DRAWN)
+    result = run(pytester, "--collect-only", "-q", *arguments)
+    found = [line for line in result.outlines if "::test_drawn[" in line]
+    assert [line.partition("::")[2] for line in found] == [f"test_drawn[NPG-01/{name}/ipv4/pod-ip]" for name in ids]
+    assert ("::test_other" in everything_said(result)) == ("-k" not in arguments)
+    assert "NOTSET" not in everything_said(result)
+
+
+@pytest.mark.parametrize(
+    ("said", "families"), [([], ["ipv4"]), (["--netproof-family=ipv6"], ["ipv6"]), (["--netproof-family=both"], ["ipv4", "ipv6"])]
+)
+def test_a_case_is_one_for_each_family_that_was_asked_for(pytester: pytest.Pytester, said: list[str], families: list[str]) -> None:
+    pytester.makepyfile(CASE.replace("[TCP, UDP]", "[TCP]"))
+    result = run(pytester, "--collect-only", "-q", *said)
+    assert result.ret == 0
+    found = [line.partition("[")[2].rstrip("]") for line in result.outlines if "::test_case[" in line]
+    assert found == [f"NPI-02a/tcp/{family}/pod-ip" for family in families]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
+        ("via=", 'draw=["s1-1"], via=', "unknown axes draw; the axes are protocol, family, via"),
         ('"NPI-02a"', '"NPI-99"', "behaviour NPI-99 stands not in suites/behaviours.toml"),
-        ("via=", "wia=", "unknown axes wia; the axes are protocol, family, via"),
+        ("via=", "wia=", "unknown axes wia; the axes are protocol, family, via, direction, order"),
     ],
 )
 def test_a_wrong_mark_is_a_usage_error(pytester: pytest.Pytester, old: str, new: str, said: str) -> None:
@@ -153,6 +212,10 @@ KUBECONFIG = {
         (["--cluster=kind", "--cni=cilium", "--netproof-cap=soon"], "--netproof-cap wants a number of 0 or more, not 'soon'"),
         (["--cluster=kind", "--cni=cilium", "--netproof-burst=-1"], "--netproof-burst wants a number of 0 or more, not '-1'"),
         (["--cluster=kind", "--cni=cilium", "--netproof-repeat=often"], "--netproof-repeat wants a number of 0 or more, not 'often'"),
+        (["--cluster=lab", "--netproof-policies=x"], "--netproof-policies wants a whole number from 0 to 100000, not 'x'"),
+        (["--cluster=lab", "--netproof-policies=-1"], "--netproof-policies wants a whole number from 0 to 100000, not '-1'"),
+        (["--cluster=lab", "--netproof-policies=3", "--netproof-seed=1.5"], "--netproof-seed wants a whole number from 0 to"),
+        (["--cluster=kind", "--cni=cilium", "--netproof-family=ipv5"], "--netproof-family wants one of ipv4, ipv6, both, not 'ipv5'"),
         (["--cluster=kind", "--cni=cilium", "--netproof-report=file/below"], "the folder cannot be written"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -165,7 +228,7 @@ def test_wrong_input_is_one_sentence(pytester: pytest.Pytester, monkeypatch: pyt
     (pytester.path / "broken" / "cni.toml").write_text("name = [")
     (pytester.path / "kubeconfig").write_text(json.dumps(KUBECONFIG))
     monkeypatch.setenv("KUBECONFIG", str(pytester.path / "kubeconfig"))
-    result = run(pytester, *arguments)
+    result = run_here(pytester, *arguments)
     assert result.ret == 4
     told = everything_said(result)
     assert said in told
@@ -178,7 +241,7 @@ def test_wrong_input_is_one_sentence(pytester: pytest.Pytester, monkeypatch: pyt
 def test_no_docker_engine_is_one_sentence(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     pytester.makepyfile(CASE)
     monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere")
-    result = run(pytester, "--cluster=kind", "--cni=cilium")
+    result = run_here(pytester, "--cluster=kind", "--cni=cilium")
     assert result.ret == 4
     assert "ERROR: kind needs a Docker engine" in everything_said(result)
 
@@ -186,6 +249,6 @@ def test_no_docker_engine_is_one_sentence(pytester: pytest.Pytester, monkeypatch
 def test_a_site_file_with_an_unknown_key_is_one_sentence(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(CASE)
     (pytester.path / "netproof.toml").write_text('probe_image = "python"\n')
-    result = run(pytester, "--cluster=kind", "--cni=cilium")
+    result = run_here(pytester, "--cluster=kind", "--cni=cilium")
     assert result.ret == 4
     assert "unknown keys probe_image" in everything_said(result)

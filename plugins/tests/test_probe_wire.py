@@ -18,8 +18,8 @@ def reader(sight: Sight | None = None, sent: float = 0.0) -> Reader:
     return Reader(FLOWS, faces, sight or Sight(), 100.0, sent)
 
 
-def entry(index: int = 0, number: int = 0, began: float = 1.0, outcome: str = "timed-out") -> list[object]:
-    return [index, number, began, 0.9, outcome, -1, "", 4000, ""]
+def entry(index: int = 0, number: int = 0, began: float = 1.0, outcome: str = "timed-out", took: float = 0.9) -> list[object]:
+    return [index, number, began, took, outcome, -1, "", 4000, ""]
 
 
 def test_a_flow_as_an_agent_takes_it() -> None:
@@ -59,6 +59,28 @@ def test_lags_of_either_end_starve() -> None:
 
     assert [starved(0, began) for began in (0.5, 1.0, 2.0, 3.0, 4.8)] == [False, True, False, False, False]
     assert [starved(1, began) for began in (0.5, 1.0, 2.0, 3.0, 4.8)] == [False, True, False, True, False]
+
+
+def test_behind_a_service_those_that_may_answer_starve() -> None:
+    """Where it is said who may answer, the lags of nobody else count: to be refused needs no agent but the source."""
+    lag = [(1.2, 1.5)]
+    served, refused, unsaid = Sight({FLOWS[1]: {"x/d"}}), Sight({FLOWS[1]: set()}), Sight()
+    for sight in (served, refused, unsaid):
+        sight.add_lags("x/c", lag, 100.0)
+    assert [reader(sight).attempt(entry(1), []).starved for sight in (served, refused, unsaid)] == [False, False, True]
+    served.add_lags("x/d", lag, 100.0)
+    refused.add_lags(FLOWS[1].source, lag, 100.0)
+    assert [reader(sight).attempt(entry(1), []).starved for sight in (served, refused)] == [True, True]
+
+
+def test_a_lag_that_left_time_enough_starves_nobody() -> None:
+    """An attempt of 3 s (to be refused) that lost 0.3 s of either end has waited long enough; one that lost most of it has not."""
+    sight = Sight()
+    sight.add_lags("x/b", [(1.2, 1.5)], 100.0)
+    sight.add_lags("x/a", [(2.0, 2.3)], 100.0)
+    assert [reader(sight).attempt(entry(took=took), []).starved for took in (0.9, 1.2, 3.0)] == [True, True, False]
+    sight.add_lags("x/b", [(1.5, 3.5)], 100.0)
+    assert reader(sight).attempt(entry(took=3.0), []).starved
 
 
 def test_a_burst_in_full_and_in_groups() -> None:

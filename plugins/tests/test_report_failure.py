@@ -145,6 +145,14 @@ def test_flows_with_many_gaps_are_listed() -> None:
     assert matrix_text(_judgement(*cells)).startswith("  flow")
 
 
+def test_of_many_flows_those_that_differ_are_listed() -> None:
+    cells = [_cell(f"a{i}", f"b{i}", DENIED, *((Verdict.FAIL,) if i % 20 == 7 else ())) for i in range(100)]
+    lines = matrix_text(_judgement(*cells)).splitlines()
+
+    assert [line.split()[:2] for line in lines[1:-1]] == [["!", f"a{i}"] for i in (7, 27, 47, 67, 87)]
+    assert lines[-1] == "  and 95 more flows, all in the evidence"
+
+
 def test_one_pair_probed_twice_is_listed() -> None:
     assert matrix_text(_judgement(*_square(), _square()[0])).count("\n") == 7
 
@@ -183,6 +191,15 @@ def test_a_failure_says_all_that_is_needed() -> None:
         repeat:    pytest -k x
         evidence:  evidence/x
         """)
+
+
+def test_the_smallest_case_comes_before_what_was_seen_of_the_whole() -> None:
+    judgement = _judgement(*_square())
+    text = failure_text(
+        case_id="NPG-01", behaviour=BEHAVIOUR, judgements=[judgement], evidence="", repeat="", smallest="the smallest\x1b[1m"
+    )
+
+    assert text.index("https://k8s.io/policy") < text.index("\n\nthe smallest\n\n") < text.index("1 of 6 flows leaks")
 
 
 def test_steps_that_went_well_are_passed_over() -> None:

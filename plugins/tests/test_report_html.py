@@ -127,12 +127,24 @@ def test_what_was_tested_is_listed_once() -> None:
 def test_everything_of_the_run_is_escaped() -> None:
     evil = "<script>alert(1)</script><img src=x onerror=y>\"'&\x1b[31m\x00"
     figures = {evil: 1.0}
-    fields = {"reason": evil, "matrix": evil, "evidence": evil, "deviation": evil, "coverage": evil, "excludes": evil, "suite": evil}
+    fields = {
+        "reason": evil,
+        "matrix": evil,
+        "counterexample": evil,
+        "evidence": evil,
+        "deviation": evil,
+        "coverage": evil,
+        "excludes": evil,
+        "suite": evil,
+    }
     cases = [
         _end(f"NPI-02a/{evil}", Verdict.FAIL, converged=0.5, figures=figures, **fields),
         _end(evil, Verdict.FAIL, caused_by=evil),
     ]
-    clean = _html(_end("NPI-02a", Verdict.FAIL, converged=0.5, matrix="m", figures={"x": 1.0}), _end("NPI-01", Verdict.FAIL, caused_by="y"))
+    clean = _html(
+        _end("NPI-02a", Verdict.FAIL, converged=0.5, matrix="m", counterexample="c", figures={"x": 1.0}),
+        _end("NPI-01", Verdict.FAIL, caused_by="y"),
+    )
     end = RunFinished(110.0, 1, evil, (evil,), (evil,), (evil,))
     html = _html(*cases, end=end, url=evil, cluster=evil, unsupported={evil: evil}, command=evil)
 
@@ -141,6 +153,12 @@ def test_everything_of_the_run_is_escaped() -> None:
     assert set(_Page(html).tags) <= set(_Page(clean).tags)
     assert "\x1b" not in html
     assert "\x00" not in html
+
+
+def test_the_smallest_counterexample_stands_before_the_matrix() -> None:
+    read = _Page(_html(_end("NPG-01/s1-1", Verdict.FAIL, matrix="all that was seen", counterexample="the smallest")))
+
+    assert 0 < read.text.index("the smallest") < read.text.index("all that was seen")
 
 
 @pytest.mark.parametrize("url", ["javascript:alert(1)", "//evil.example", "data:text/html,x"])

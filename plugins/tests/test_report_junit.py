@@ -72,6 +72,12 @@ def test_each_verdict_has_its_element(tmp_path: Path, verdict: Verdict, tag: str
     assert (said.tag, said.get("type"), said.get("message"), said.text) == (tag, verdict, f"because {verdict}", "x/a  .!")
 
 
+def test_a_failure_holds_its_counterexample(tmp_path: Path) -> None:
+    said = _case(_written(tmp_path, _end("NPG-01/s1-1", Verdict.FAIL, matrix="x/a  .!", counterexample="the smallest")), "NPG-01/s1-1")[-1]
+
+    assert said.text == "x/a  .!\n\nthe smallest"
+
+
 @pytest.mark.parametrize("verdict", [Verdict.PASS, Verdict.OBSERVED])
 def test_what_went_well_says_nothing(tmp_path: Path, verdict: Verdict) -> None:
     case = _case(_written(tmp_path, _end("NPI-02a/tcp", verdict)), "NPI-02a/tcp")

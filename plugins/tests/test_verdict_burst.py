@@ -164,7 +164,7 @@ def test_undecided_rounds_before_the_first_right_one_do_not_make_it_count() -> N
 
 
 def test_an_unfinished_step_excludes_nothing() -> None:
-    assert judge(story({SHUT: DENY}, {SHUT: "XXX"}, limits=Limits(burst_denied=0))).excludes == ""
+    assert judge(story({SHUT: DENY}, {SHUT: "XX"}, limits=Limits(burst_denied=0))).excludes == ""
 
 
 def test_after_a_relapse_only_the_burst_excludes() -> None:

@@ -98,8 +98,9 @@ def test_a_refused_flow() -> None:
 
 def test_a_step_of_which_nothing_is_promised_is_observed() -> None:
     judgement = judge(shut("XXX.", OBSERVE))
-    assert (judgement.verdict, judgement.reason, judgement.converged) == (OBSERVED, "observed", None)
+    assert (judgement.verdict, judgement.converged) == (OBSERVED, None)
     assert (cell(judgement).verdict, cell(judgement).seen) == (OBSERVED, "timed out in 3 of 4 rounds")
+    assert judgement.reason == f"observed: timed out in 3 of 4 rounds ({SHUT})"
 
 
 @pytest.mark.parametrize("seen", ["....", "XXXX", "ssss", "....wwww", "X.X."])
@@ -107,6 +108,12 @@ def test_an_observed_cell_never_changes_the_verdict(seen: str) -> None:
     judgement = judge(story({OPEN: allow(), SHUT: OBSERVE}, {OPEN: "." * len(seen), SHUT: seen}, limits=NO_BURST))
     assert judgement.verdict is PASS
     assert cell(judgement).verdict is OBSERVED
+
+
+def test_what_was_observed_is_told_beside_what_was_promised() -> None:
+    judgement = judge(story({OPEN: allow(), SHUT: OBSERVE}, {OPEN: "X....", SHUT: ".XXXX"}, limits=NO_BURST))
+    assert judgement.verdict is PASS
+    assert judgement.reason.endswith(f" after the change; observed: timed out ({SHUT})")
 
 
 def test_an_observed_cell_that_was_always_the_same() -> None:

@@ -15,7 +15,6 @@ from netproof.model.history import Limits
 from netproof.probe.fleet import Fleet
 from netproof.world import world as worlds
 from netproof.world.placement import schedulable
-from netproof.world.pods import CONTROL_PORT
 from netproof.world.runner import Runner
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ def a_world(kind: Kind, api: Api) -> Iterator[worlds.World]:
         image=kind.image,
         nodes=schedulable(nodes),
         every_node=nodes,
-        dial=lambda namespace, pod: lambda: forward(api, namespace, pod, CONTROL_PORT),
+        dial=lambda namespace, pod, port: lambda: forward(api, namespace, pod, port),
         progress=lambda *_: None,
         limits=Limits(cap=20),
     )

@@ -8,7 +8,7 @@ from netproof.cases import TCP, UDP, behaviour
 CLIENTS = ("x/a", "x/b")  # one on each node
 
 
-def asked(world, name, type_="A", *, over=UDP):
+def asked(world, name, type_="", *, over=UDP):
     """The question from a pod on each node."""
     return [world.pod(client).asks(name, type_, over=over) for client in CLIENTS]
 
@@ -25,7 +25,7 @@ def test_kubernetes_service(world, expect, protocol):
     address = world.api_service_address()
     names = ["kubernetes.default", "kubernetes.default.svc", f"kubernetes.default.svc.{domain(world)}."]
 
-    expect(*(flow for name in names for flow in asked(world, name, over=protocol))).answers(f"NOERROR A {address}")
+    expect(*(flow for name in names for flow in asked(world, name, over=protocol))).answers(f"NOERROR {world.record} {address}")
 
 
 @behaviour("DNS-02", protocol=[UDP], via=["name"])
@@ -35,7 +35,7 @@ def test_service_names(world, expect, protocol):
     namespace = web.vip.namespace
     names = ["web", f"web.{namespace}", f"web.{namespace}.svc", f"web.{namespace}.svc.{domain(world)}."]
 
-    expect(*(flow for name in names for flow in asked(world, name, over=protocol))).answers(f"NOERROR A {web.address}")
+    expect(*(flow for name in names for flow in asked(world, name, over=protocol))).answers(f"NOERROR {world.record} {web.address}")
 
 
 @behaviour("DNS-03", protocol=[TCP], via=["name"])
@@ -44,8 +44,10 @@ def test_names_over_tcp(world, expect, protocol):
     web = world.service("web", selects=["x/a"], port=TCP(80), target=8080)
     full = f"{web.dns}.{domain(world)}."
 
-    expect(*asked(world, full, over=protocol)).answers(f"NOERROR A {web.address}")
-    expect(*asked(world, f"kubernetes.default.svc.{domain(world)}.", over=protocol)).answers(f"NOERROR A {world.api_service_address()}")
+    expect(*asked(world, full, over=protocol)).answers(f"NOERROR {world.record} {web.address}")
+    expect(*asked(world, f"kubernetes.default.svc.{domain(world)}.", over=protocol)).answers(
+        f"NOERROR {world.record} {world.api_service_address()}"
+    )
 
 
 @behaviour("DNS-06", protocol=[UDP], via=["name"])
@@ -55,7 +57,7 @@ def test_headless_service(world, expect, protocol):
     web = world.service("web", selects=[*ready, *unready], port=TCP(80), target=8080, clusterIP="None")
     addresses = sorted(world.pod(name).address for name in ready)
 
-    expect(*asked(world, f"{web.dns}.{domain(world)}.", over=protocol)).answers(f"NOERROR A {' '.join(addresses)}")
+    expect(*asked(world, f"{web.dns}.{domain(world)}.", over=protocol)).answers(f"NOERROR {world.record} {' '.join(addresses)}")
 
 
 @pytest.mark.smoke
@@ -84,7 +86,7 @@ def test_not_ready_addresses_published(world, expect, protocol):
     web = world.service("web", selects=[*ready, *unready], port=TCP(80), target=8080, **published)
     addresses = sorted(world.pod(name).address for name in [*ready, *unready])
 
-    expect(*asked(world, f"{web.dns}.{domain(world)}.", over=protocol)).answers(f"NOERROR A {' '.join(addresses)}")
+    expect(*asked(world, f"{web.dns}.{domain(world)}.", over=protocol)).answers(f"NOERROR {world.record} {' '.join(addresses)}")
 
 
 @behaviour("DNS-17", protocol=[UDP], via=["name"])

@@ -38,6 +38,6 @@ def test_source_ranges(world, expect, protocol):
     inside, outside = world.outside("a").to(target), world.outside("b").to(target)
     expect(inside, outside).answered_only_by("x/a", "x/b")
 
-    web.becomes(loadBalancerSourceRanges=[f"{world.outside('a').address}/32"])
+    web.becomes(loadBalancerSourceRanges=[world.outside("a").cidr])
     expect(inside).answered_only_by("x/a", "x/b")
     expect(outside).denied()

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from netproof.cases import Port
+from netproof.cases import Port, Protocol
 
 Object = dict[str, Any]
+PODS = tuple(f"{letter}/{name}" for letter in "xyz" for name in "abc")
 
 
 def policy(
@@ -36,6 +37,13 @@ def expression(key: str, operator: str, *values: str) -> Object:
     return {"matchExpressions": [{"key": key, "operator": operator} | ({"values": list(values)} if values else {})]}
 
 
+def both(*selectors: Object) -> Object:
+    """A label selector that asks for all that these ask for."""
+    labels = {key: value for one in selectors for key, value in one.get("matchLabels", {}).items()}
+    expressions = [each for one in selectors for each in one.get("matchExpressions", [])]
+    return ({"matchLabels": labels} if labels else {}) | ({"matchExpressions": expressions} if expressions else {})
+
+
 def pod(name: str) -> Object:
     """Selects the world's pods of that name: `a`, `b` or `c`."""
     return match(pod=name)
@@ -56,6 +64,21 @@ def block(cidr: str, *excepts: str) -> Object:
     return {"ipBlock": {"cidr": cidr} | ({"except": list(excepts)} if excepts else {})}
 
 
+def entry(protocol: Protocol | None = None, port: int | str | None = None, end: int | None = None) -> Object:
+    """One of a rule's `ports`, with what is given and nothing more."""
+    given = {"protocol": str(protocol) if protocol else None, "port": port, "endPort": end}
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def one_each(direction: str, rules: Sequence[Sequence[Object]]) -> list[Object]:
+    """A policy for each of the world's pods in turn, with these rules: so one set of policies holds up to nine variants side by side."""
+    subjects = [name.split("/") for name in PODS[: len(rules)]]
+    return [
+        one_way(direction, f"variant-{number}", letter, *variant, pods=pod(name))
+        for number, ((letter, name), variant) in enumerate(zip(subjects, rules, strict=True), 1)
+    ]
+
+
 def allow(*peers: Object, ports: Sequence[Port | Object] = (), direction: str = "from") -> Object:
     """One rule: these peers on these ports. Without peers or ports the key is left out, which means any.
 
@@ -64,3 +87,21 @@ def allow(*peers: Object, ports: Sequence[Port | Object] = (), direction: str = 
     rule: Object = {direction: list(peers)} if peers else {}
     listed = [port if isinstance(port, dict) else {"protocol": str(port.protocol), "port": port.number} for port in ports]
     return rule | ({"ports": listed} if listed else {})
+
+
+# policies that a case has twice, for ingress and for egress
+
+
+def one_way(direction: str, name: str, namespace: str, *rules: Object, pods: Object | None = None) -> Object:
+    """A policy for `ingress` or for `egress` alone, with rules of `allowing`; without rules it allows nothing."""
+    return policy(name, namespace, pods=pods, types=[direction.capitalize()], **{direction: rules})
+
+
+def allowing(direction: str, *peers: Object, ports: Sequence[Port | Object] = ()) -> Object:
+    """A rule for that direction, as `allow` makes it."""
+    return allow(*peers, ports=ports, direction={"ingress": "from", "egress": "to"}[direction])
+
+
+def other(direction: str) -> str:
+    """The other direction."""
+    return {"ingress": "egress", "egress": "ingress"}[direction]

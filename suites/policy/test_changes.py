@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from netproof.cases import TCP, behaviour
+import pytest
+from netproof.cases import TCP, Decision, behaviour
 
-from .policies import allow, match, namespace, peer, pod, policy
+from .policies import allow, allowing, match, namespace, one_way, peer, pod, policy
 
 
 def ingress_to_x(*peers):
@@ -97,6 +98,83 @@ def test_edited_subject(apply, expect, protocol):
     """)
 
 
+@behaviour("NPC-04c", protocol=[TCP], via=["pod-ip"])
+def test_edited_egress_rules(apply, expect, protocol):
+    """An egress policy whose peers are edited allows the new ones and no longer the old."""
+    apply(one_way("egress", "peers", "x", allowing("egress", peer(namespaces=namespace("y")))))
+    expect(protocol(8080)).matrix("""
+             x/c  y/a  y/b  z/a  z/b
+        x/a   X    .    .    X    X
+        x/b   X    .    .    X    X
+    """)
+
+    apply(one_way("egress", "peers", "x", allowing("egress", peer(namespaces=namespace("z")))))
+    expect(protocol(8080)).matrix("""
+             x/c  y/a  y/b  z/a  z/b
+        x/a   X    X    X    .    .
+        x/b   X    X    X    .    .
+    """)
+
+
+@behaviour("NPC-04d", protocol=[TCP], via=["pod-ip"], direction=["ingress", "egress"])
+def test_edited_ports(apply, expect, world, protocol, direction):
+    """A policy whose port is edited opens the new one and closes the old."""
+    old, new = protocol(8080), protocol(8081)
+    pairs = [("y/a", "x/a"), ("y/b", "x/a"), ("y/a", "x/b"), ("y/b", "x/b")]
+    flows = {(pair, port): world.pod(pair[0]).to(world.pod(pair[1]).on(port)) for pair in pairs for port in (old, new)}
+    subject = "x" if direction == "ingress" else "y"
+
+    for opened in (old, new):
+        apply(one_way(direction, "port", subject, allowing(direction, ports=[opened])))
+        expect().decided({flow: Decision.ALLOW if port == opened else Decision.DENY for (_, port), flow in flows.items()})
+
+
+@behaviour("NPC-04e", protocol=[TCP], via=["pod-ip"])
+def test_edited_types(apply, expect, protocol):
+    """A policy whose policyTypes are edited from Ingress to Egress closes the way out and frees the way in."""
+    apply(policy("types", "x", types=["Ingress"]))
+    expect(protocol(8080)).matrix("""
+             x/a  x/b  y/a  y/b
+        x/a   -    X    .    .
+        x/b   X    -    .    .
+        y/a   X    X    -    .
+        y/b   X    X    .    -
+    """)
+
+    apply(policy("types", "x", types=["Egress"]))
+    expect(protocol(8080)).matrix("""
+             x/a  x/b  y/a  y/b
+        x/a   -    X    X    X
+        x/b   X    -    X    X
+        y/a   .    .    -    .
+        y/b   .    .    .    -
+    """)
+
+
+@behaviour("NPC-04f", protocol=[TCP], via=["pod-ip"])
+def test_edited_egress_subject(apply, expect, protocol):
+    """An egress policy whose podSelector is edited isolates the new pods and frees the old."""
+    for_a, for_b = ({name: one_way("egress", "subject", name, pods=pod(subject)) for name in "xy"} for subject in "ab")
+    apply(for_a["x"], for_b["y"])
+    expect(protocol(8080)).matrix("""
+             x/c  z/a  z/b
+        x/a   X    X    X
+        x/b   .    .    .
+        y/a   .    .    .
+        y/b   X    X    X
+    """)
+
+    apply(for_b["x"], for_a["y"])
+    expect(protocol(8080)).matrix("""
+             x/c  z/a  z/b
+        x/a   .    .    .
+        x/b   X    X    X
+        y/a   X    X    X
+        y/b   .    .    .
+    """)
+
+
+@pytest.mark.slow
 @behaviour("NPC-05a", protocol=[TCP], via=["pod-ip"])
 def test_relabelled_peer(apply, relabel, expect, protocol):
     """A pod that gains the label of a peer gets in, and out again when it loses it."""
@@ -122,6 +200,7 @@ def test_relabelled_peer(apply, relabel, expect, protocol):
     """)
 
 
+@pytest.mark.slow
 @behaviour("NPC-05b", protocol=[TCP], via=["pod-ip"])
 def test_relabelled_subject(apply, relabel, expect, protocol):
     """A pod that gains the label by which a policy selects is isolated, and free again when it loses it."""
@@ -147,6 +226,7 @@ def test_relabelled_subject(apply, relabel, expect, protocol):
     """)
 
 
+@pytest.mark.slow
 @behaviour("NPC-05c", protocol=[TCP], via=["pod-ip"])
 def test_relabelled_namespace(apply, relabel, expect, protocol):
     """The pods of a namespace that gains the label of a peer get in, and out again when it loses it."""
@@ -172,4 +252,71 @@ def test_relabelled_namespace(apply, relabel, expect, protocol):
         y/a   X    X
         y/b   X    X
         z/a   X    X
+    """)
+
+
+@pytest.mark.slow
+@behaviour("NPC-05d", protocol=[TCP], via=["pod-ip"])
+def test_relabelled_peer_of_egress(apply, relabel, expect, protocol):
+    """x may send to the pods of y that have a label: the label moves from y/a to y/b, and with it what is allowed."""
+    friends = peer(pods=match(role="friend"), namespaces=namespace("y"))
+    apply(one_way("egress", "friends", "x", allowing("egress", friends)))
+    relabel("y/a", {"role": "friend"})
+    expect(protocol(8080)).matrix("""
+             y/a  y/b  y/c
+        x/a   .    X    X
+        x/b   .    X    X
+    """)
+
+    relabel("y/a", {"role": None})
+    relabel("y/b", {"role": "friend"})
+    expect(protocol(8080)).matrix("""
+             y/a  y/b  y/c
+        x/a   X    .    X
+        x/b   X    .    X
+    """)
+
+
+@pytest.mark.slow
+@behaviour("NPC-05e", protocol=[TCP], via=["pod-ip"])
+def test_relabelled_subject_of_egress(apply, relabel, expect, protocol):
+    """An egress policy isolates the pods that have a label: the label moves from x/a to x/b, and with it the isolation."""
+    apply(one_way("egress", "guarded", "x", pods=match(role="guarded")), one_way("egress", "anchor", "y", pods=pod("b")))
+    relabel("x/a", {"role": "guarded"})
+    expect(protocol(8080)).matrix("""
+             x/c  z/a  z/b
+        x/a   X    X    X
+        x/b   .    .    .
+        y/b   X    X    X
+    """)
+
+    relabel("x/a", {"role": None})
+    relabel("x/b", {"role": "guarded"})
+    expect(protocol(8080)).matrix("""
+             x/c  z/a  z/b
+        x/a   .    .    .
+        x/b   X    X    X
+        y/b   X    X    X
+    """)
+
+
+@pytest.mark.slow
+@behaviour("NPC-05f", protocol=[TCP], via=["pod-ip"])
+def test_relabelled_namespace_of_egress(apply, relabel, expect, protocol):
+    """x may send to pods a of namespaces that have a label: the label moves from y to z, and with it what is allowed."""
+    red = peer(pods=pod("a"), namespaces=match(team="red"))
+    apply(one_way("egress", "red", "x", allowing("egress", red)))
+    relabel("y", {"team": "red"})
+    expect(protocol(8080)).matrix("""
+             y/a  y/b  z/a  z/b
+        x/a   .    X    X    X
+        x/b   .    X    X    X
+    """)
+
+    relabel("y", {"team": None})
+    relabel("z", {"team": "red"})
+    expect(protocol(8080)).matrix("""
+             y/a  y/b  z/a  z/b
+        x/a   X    X    .    X
+        x/b   X    X    .    X
     """)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from netproof.cases import TCP, Decision, behaviour
 
-from .policies import allow, namespace, peer, pod, policy
+from .policies import allow, expression, match, namespace, peer, pod, policy
 
 
 def egress_of_x(*peers, ports=()):
@@ -63,6 +63,71 @@ def test_egress_to_two_peers_ored(apply, expect, protocol):
         x/b   .    -    .    .    X
         x/c   .    X    .    .    X
         y/a   .    .    -    .    .
+    """)
+
+
+@behaviour("NPP-07e", protocol=[TCP], via=["pod-ip"])
+def test_egress_to_all_of_own_namespace(apply, expect, protocol):
+    """An empty podSelector: x sends to every pod of x and to none of another namespace."""
+    apply(egress_of_x(peer(pods={})))
+
+    expect(protocol(8080)).matrix("""
+             x/a  x/b  x/c  y/a  y/b
+        x/a   -    .    .    X    X
+        x/b   .    -    .    X    X
+        y/a   .    .    .    -    .
+    """)
+
+
+@behaviour("NPP-07f", protocol=[TCP], via=["pod-ip"])
+def test_egress_to_nobody(apply, expect, protocol):
+    """A peer that matches no pod: x sends to nobody, as nothing is not everything."""
+    apply(egress_of_x(peer(pods=match(pod="nobody"))))
+
+    expect(protocol(8080)).matrix("""
+             x/a  x/b  y/a  y/b
+        x/a   -    X    X    X
+        x/b   X    -    X    X
+        y/a   .    .    -    .
+    """)
+
+
+@behaviour("NPP-07g", protocol=[TCP], via=["pod-ip"])
+def test_egress_to_all_namespaces(apply, expect, protocol):
+    """An empty namespaceSelector: x sends to every pod of every namespace; y, on the rule's other port, to none."""
+    out = [allow(peer(namespaces={}), ports=[protocol(8081)], direction="to")]
+    apply(egress_of_x(peer(namespaces={})), policy("peers", "y", types=["Egress"], egress=out))
+
+    expect(protocol(8080)).matrix("""
+             x/a  x/b  y/a  y/b  z/a
+        x/a   -    .    .    .    .
+        x/b   .    -    .    .    .
+        y/a   X    X    -    X    X
+        y/b   X    X    X    -    X
+    """)
+
+
+@behaviour("NPP-07i", protocol=[TCP], via=["pod-ip"])
+def test_egress_to_a_namespace_by_its_name(apply, expect, world, protocol):
+    """x sends to the namespace of that name, and to no other."""
+    apply(egress_of_x(peer(namespaces=match(**{"kubernetes.io/metadata.name": world.namespace("y")}))))
+
+    expect(protocol(8080)).matrix("""
+             x/a  x/b  y/a  y/b  z/a
+        x/a   -    X    .    .    X
+        x/b   X    -    .    .    X
+    """)
+
+
+@behaviour("NPP-07j", protocol=[TCP], via=["pod-ip"])
+def test_egress_to_namespaces_but_one(apply, expect, world, protocol):
+    """NotIn with a namespace's name: x sends to every namespace of the world but y."""
+    apply(egress_of_x(peer(namespaces=expression("kubernetes.io/metadata.name", "NotIn", world.namespace("y")))))
+
+    expect(protocol(8080)).matrix("""
+             x/a  x/b  y/a  y/b  z/a
+        x/a   -    .    X    X    .
+        x/b   .    -    X    X    .
     """)
 
 

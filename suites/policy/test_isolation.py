@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from netproof.cases import TCP, UDP, behaviour
 
-from .policies import allow, default_deny, policy
+from .policies import allow, default_deny, match, namespace, peer, policy
 
 BOTH = ("Ingress", "Egress")
 
@@ -71,12 +71,12 @@ def test_default_deny_egress(apply, expect, protocol):
     """)
 
 
-@behaviour("NPI-02c", protocol=[TCP, UDP], via=["pod-ip"])
-def test_default_deny_both(apply, expect, protocol):
-    """x neither sends nor receives; the others are untouched."""
+@behaviour("NPI-02c", protocol=[TCP, UDP], via=["pod-ip", "cluster-ip"])
+def test_default_deny_both(apply, expect, protocol, via):
+    """x neither sends nor receives, by pod IP or through a Service; the others are untouched."""
     apply(default_deny("x", *BOTH))
 
-    expect(protocol(8080)).matrix("""
+    expect(protocol(8080), via=via).matrix("""
              x/a  x/b  y/a  y/b
         x/a   -    X    X    X
         x/b   X    -    X    X
@@ -186,4 +186,98 @@ def test_egress_only_policy_leaves_ingress_open(apply, expect, protocol):
         x/b   X    -    X    X
         y/a   .    .    -    .
         y/b   .    .    .    -
+    """)
+
+
+@behaviour("NPI-04e", protocol=[TCP], via=["pod-ip"])
+def test_both_lists_in_one_policy(apply, expect, protocol):
+    """One policy with both lists: y gets in, x gets out to z, and neither list serves the other direction."""
+    lists = {
+        "ingress": [allow(peer(namespaces=namespace("y")))],
+        "egress": [allow(peer(namespaces=namespace("z")), direction="to")],
+    }
+    apply(policy("both-lists", "x", types=BOTH, **lists))
+
+    expect(protocol(8080)).matrix("""
+             x/a  x/b  y/a  y/b  z/a  z/b
+        x/a   -    X    X    X    .    .
+        x/b   X    -    X    X    .    .
+        y/a   .    .    -    .    .    .
+        y/b   .    .    .    -    .    .
+        z/a   X    X    .    .    -    .
+        z/b   X    X    .    .    .    -
+    """)
+
+
+@behaviour("NPI-04f", protocol=[TCP], via=["pod-ip"])
+def test_a_policy_for_each_direction(apply, expect, protocol):
+    """Two policies on the same pods, each for one direction: all may leave, nothing may come in, and neither undoes the other."""
+    apply(policy("outgoing", "x", types=["Egress"], egress=[allow()]), policy("incoming", "x", types=["Ingress"], ingress=[]))
+
+    expect(protocol(8080)).matrix("""
+             x/a  x/b  y/a  y/b
+        x/a   -    X    .    .
+        x/b   X    -    .    .
+        x/c   X    X    .    .
+        y/a   X    X    -    .
+        y/b   X    X    .    -
+    """)
+
+
+# Empty lists. A rule without peers, or without ports, is for all of them, whether the list is empty or not there at all.
+
+
+@behaviour("NPI-07a", protocol=[TCP], via=["pod-ip"])
+def test_empty_from_means_anybody(apply, expect, protocol):
+    """`from: []` lets everybody in on the rule's port; y, with a peer that matches nobody, shows what no list would do."""
+    nobody = policy("nobody", "y", types=["Ingress"], ingress=[allow(peer(pods=match(pod="nobody")))])
+    apply(policy("anybody", "x", types=["Ingress"], ingress=[{"from": [], "ports": [{"protocol": str(protocol), "port": 8080}]}]), nobody)
+
+    expect(protocol(8080)).matrix("""
+             x/a  x/b  y/a  y/b
+        x/a   -    .    X    X
+        x/b   .    -    X    X
+        y/a   .    .    -    X
+        z/b   .    .    X    X
+    """)
+
+
+@behaviour("NPI-07b", protocol=[TCP], via=["pod-ip"])
+def test_empty_to_means_anybody(apply, expect, protocol):
+    """`to: []` lets x send to everybody on the rule's port; y, with a peer that matches nobody, sends to nobody."""
+    nobody = policy("nobody", "y", types=["Egress"], egress=[allow(peer(pods=match(pod="nobody")), direction="to")])
+    apply(policy("anybody", "x", types=["Egress"], egress=[{"to": [], "ports": [{"protocol": str(protocol), "port": 8080}]}]), nobody)
+
+    expect(protocol(8080)).matrix("""
+             x/a  x/b  y/a  z/b
+        x/a   -    .    .    .
+        x/b   .    -    .    .
+        y/a   X    X    -    X
+        y/b   X    X    X    X
+    """)
+
+
+@behaviour("NPI-07c", via=["pod-ip"])
+def test_empty_ports_of_ingress_mean_any(apply, expect):
+    """`ports: []` lets the rule's peers in on every port of every protocol."""
+    apply(policy("any-port", "x", types=["Ingress"], ingress=[allow(peer(namespaces=namespace("y"))) | {"ports": []}]))
+
+    expect(TCP(8080), UDP(8080), TCP(8081), UDP(8081)).matrix("""
+             x/a  x/b
+        y/a   .    .
+        y/b   .    .
+        z/a   X    X
+        z/b   X    X
+    """)
+
+
+@behaviour("NPI-07d", via=["pod-ip"])
+def test_empty_ports_of_egress_mean_any(apply, expect):
+    """`ports: []` lets x send to the rule's peers on every port of every protocol."""
+    apply(policy("any-port", "x", types=["Egress"], egress=[allow(peer(namespaces=namespace("y")), direction="to") | {"ports": []}]))
+
+    expect(TCP(8080), UDP(8080), TCP(8081), UDP(8081)).matrix("""
+             y/a  y/b  z/a  z/b
+        x/a   .    .    X    X
+        x/b   .    .    X    X
     """)

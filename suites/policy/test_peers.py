@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from netproof.cases import TCP, UDP, behaviour
+from netproof.cases import TCP, UDP, Decision, behaviour
 
-from .policies import allow, namespace, peer, pod, policy
+from .policies import allow, match, namespace, peer, pod, policy
 
 
 def ingress_to_x(*peers):
@@ -102,3 +102,33 @@ def test_two_peers_are_ored(apply, expect, protocol):
         z/a   X    X
         z/b   X    X
     """)
+
+
+@behaviour("NPP-08a", protocol=[TCP], via=["pod-ip"])
+def test_a_services_label_lets_nobody_in(apply, expect, world, protocol):
+    """A peer selects by a label that a Service of y has: its endpoints a and b, which lack it, stay out; c, the other peer, gets in."""
+    world.service("friend", selects=["y/a", "y/b"], port=protocol(80), target=8080, namespace="y", labels={"role": "friend"})
+    y = namespace("y")
+    apply(ingress_to_x(peer(pods=match(role="friend"), namespaces=y), peer(pods=pod("c"), namespaces=y)))
+
+    expect(protocol(8080)).matrix("""
+             x/a  x/b
+        y/a   X    X
+        y/b   X    X
+        y/c   .    .
+    """)
+
+
+@behaviour("NPP-08b", protocol=[TCP], via=["cluster-ip"])
+def test_a_services_label_lets_nobody_out(apply, expect, world, protocol):
+    """x may send to a label that a Service of y has: it reaches neither the Service nor its endpoints, but c, the other peer."""
+    friend = world.service("friend", selects=["y/b"], port=protocol(80), target=8080, namespace="y", labels={"role": "friend"})
+    y = namespace("y")
+    peers = [peer(pods=match(role="friend"), namespaces=y), peer(pods=pod("c"), namespaces=y)]
+    apply(policy("peers", "x", types=["Egress"], egress=[allow(*peers, direction="to")]))
+
+    clients = [world.pod(name) for name in ("x/a", "x/b")]
+    behind = {client.to(friend.by_ip()): "y/b" for client in clients}
+    direct = {client.to(world.pod("y/b").on(protocol(8080))): Decision.DENY for client in clients}
+    others = {client.to(world.pod("y/c").on(protocol(8080))): Decision.ALLOW for client in clients}
+    expect().decided({**dict.fromkeys(behind, Decision.DENY), **direct, **others}, behind)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from netproof.cases import TCP, UDP, Decision, behaviour
+from netproof.cases import SCTP, TCP, UDP, Decision, behaviour
 
-from .policies import allow, namespace, peer, policy
+from .policies import allow, default_deny, namespace, peer, pod, policy
 
 CLIENTS, SERVERS = ("x/b", "y/a", "y/b"), ("x/a", "x/c", "x/b")
 
@@ -53,7 +53,7 @@ def test_named_port(apply, expect, world, protocol):
     expect().decided(by_name(world, protocol, "web"))
 
 
-@behaviour("NPR-02b", protocol=[TCP], via=["pod-ip"])
+@behaviour("NPR-02b", protocol=[TCP, UDP], via=["pod-ip"])
 def test_named_port_of_egress(apply, expect, world, protocol):
     """In an egress rule a named port is the destination's, whatever the sender's own containers call theirs."""
     apply(policy("ports", "y", types=["Egress"], egress=[allow(ports=[named("web", protocol)], direction="to")]))
@@ -87,6 +87,150 @@ def test_range_of_ports(apply, expect, world, protocol):
 
     opened = {"x": {protocol(8080)}, "y": {protocol(8080), protocol(8081)}}
     expect().decided({flow: chosen(flow.port in opened[flow.source[0]]) for flow in decisions(world, set())})
+
+
+@behaviour("NPR-01d", protocol=[TCP, UDP], via=["pod-ip"])
+def test_one_port_of_egress(apply, expect, world, protocol):
+    """An egress rule with one port lets y send to that port of that protocol and to no other."""
+    apply(policy("ports", "y", types=["Egress"], egress=[allow(ports=[protocol(8080)], direction="to")]))
+
+    expect().decided({flow: chosen(flow.port == protocol(8080)) for flow in to_x(world, ("y/a", "y/b"))})
+
+
+@behaviour("NPR-02c", protocol=[TCP], via=["pod-ip"])
+def test_named_port_for_a_namespace(apply, expect, world, protocol):
+    """A rule with a peer and a named port: y gets in on what each pod calls `web`, and nobody else on any port."""
+    apply(policy("ports", "x", types=["Ingress"], ingress=[allow(peer(namespaces=namespace("y")), ports=[named("web", protocol)])]))
+
+    opened = by_name(world, protocol, "web")
+    expect().decided({flow: open_ if flow.source.startswith("y/") else Decision.DENY for flow, open_ in opened.items()})
+
+
+@behaviour("NPR-03a", protocol=[TCP], via=["pod-ip"])
+def test_named_port_at_both_ends(apply, expect, world, protocol):
+    """y may send to `web`, x lets in on `web`: both mean the receiver's own number, which the sender's containers may give another name."""
+    apply(
+        policy("ports", "y", types=["Egress"], egress=[allow(ports=[named("web", protocol)], direction="to")]),
+        policy("ports", "x", types=["Ingress"], ingress=[allow(ports=[named("web", protocol)])]),
+    )
+
+    expect().decided(by_name(world, protocol, "web", clients=("y/a", "y/b")))
+
+
+@behaviour("NPR-03b", protocol=[TCP, UDP], via=["cluster-ip"])
+def test_named_port_behind_services(apply, expect, world, protocol):
+    """Services lead to a name that means 8080 on a and 8081 on b: the rule for it opens each pod's own number, and no other directly."""
+    name = named("web", protocol)["port"]
+    services = {pod: world.service(f"only-{pod[-1]}", selects=[pod], port=protocol(80), target=name) for pod in ("x/a", "x/b")}
+    apply(policy("ports", "x", types=["Ingress"], ingress=[allow(ports=[named("web", protocol)])]))
+
+    behind = {world.pod(client).to(service.by_ip()): pod for client in ("y/a", "y/b") for pod, service in services.items()}
+    direct = {flow: decision for flow, decision in by_name(world, protocol, "web").items() if flow.source.startswith("y/")}
+    expect().decided({**dict.fromkeys(behind, Decision.ALLOW), **direct}, behind)
+
+
+# SCTP in rules, judged without a packet of it: whether or not an implementation carries SCTP, these rules must not open TCP or UDP.
+
+
+@behaviour("NPR-07a", protocol=[TCP, UDP], via=["pod-ip"])
+def test_sctp_rule_opens_sctp_alone(apply, expect, protocol):
+    """Beside a default deny a rule for SCTP/8080 opens no other protocol's 8080; y, with a rule for the protocol's own, is open."""
+    apply(
+        default_deny("x", "Ingress"),
+        policy("ports", "x", types=["Ingress"], ingress=[allow(ports=[SCTP(8080)])]),
+        policy("ports", "y", types=["Ingress"], ingress=[allow(ports=[protocol(8080)])]),
+    )
+
+    expect(protocol(8080)).matrix("""
+             x/a  x/b  y/a  y/b
+        x/b   X    -    .    .
+        y/a   X    X    -    .
+        z/b   X    X    .    .
+    """)
+
+
+@behaviour("NPR-07b", protocol=[TCP], via=["pod-ip"])
+def test_sctp_rule_of_egress_opens_sctp_alone(apply, expect, protocol):
+    """The egress twin: x sends nothing but SCTP, y what its own rule names."""
+    apply(
+        default_deny("x", "Egress"),
+        policy("ports", "x", types=["Egress"], egress=[allow(ports=[SCTP(8080)], direction="to")]),
+        policy("ports", "y", types=["Egress"], egress=[allow(ports=[protocol(8080)], direction="to")]),
+    )
+
+    expect(protocol(8080)).matrix("""
+             x/a  x/b  y/a  z/b
+        x/a   -    X    X    X
+        x/b   X    -    X    X
+        y/a   .    .    -    .
+    """)
+
+
+@behaviour("NPR-07c", via=["pod-ip"])
+def test_sctp_rule_isolates(apply, expect):
+    """A policy whose only rule is for SCTP isolates for ingress as any other, on the rule's number and on others."""
+    apply(policy("ports", "x", types=["Ingress"], ingress=[allow(ports=[SCTP(8080)])]))
+
+    expect(TCP(8080), UDP(8081)).matrix("""
+             x/a  x/b  y/a
+        x/a   -    X    .
+        x/b   X    -    .
+        z/b   X    X    .
+    """)
+
+
+@behaviour("NPR-07d", via=["pod-ip"])
+def test_sctp_rule_isolates_senders(apply, expect):
+    """The egress twin: the senders of x are isolated on the rule's number and on others."""
+    apply(policy("ports", "x", types=["Egress"], egress=[allow(ports=[SCTP(8080)], direction="to")]))
+
+    expect(TCP(8080), UDP(8081)).matrix("""
+             x/a  x/b  y/a  z/b
+        x/a   -    X    X    X
+        x/b   X    -    X    X
+        y/a   .    .    -    .
+    """)
+
+
+@behaviour("NPR-08a", protocol=[SCTP], via=["pod-ip"], needs=["SCTP"])
+def test_sctp_default_deny(apply, expect, world, protocol):
+    """An ingress policy without rules keeps SCTP out too."""
+    world.serve(protocol(8080))
+    apply(default_deny("x", "Ingress"))
+
+    expect(protocol(8080)).matrix("""
+             x/a  x/b  y/a  y/b
+        x/a   -    X    .    .
+        x/b   X    -    .    .
+        y/a   X    X    -    .
+        y/b   X    X    .    -
+    """)
+
+
+@behaviour("NPR-08b", protocol=[SCTP], via=["pod-ip"], needs=["SCTP"])
+def test_sctp_port(apply, expect, world, protocol):
+    """A rule for y with an SCTP port opens that port to y, no other port, and nothing to z."""
+    world.serve(protocol(8080), protocol(8081))
+    apply(policy("ports", "x", types=["Ingress"], ingress=[allow(peer(namespaces=namespace("y")), ports=[protocol(8081)])]))
+
+    pairs = [(client, server, port) for client in ("y/a", "y/b", "z/a") for server in ("x/a", "x/b") for port in (8080, 8081)]
+    flows = [world.pod(client).to(world.pod(server).on(protocol(port))) for client, server, port in pairs]
+    expect().decided({flow: chosen(flow.source.startswith("y/") and flow.port.number == 8081) for flow in flows})
+
+
+@behaviour("NPR-08c", protocol=[SCTP], via=["pod-ip"], needs=["SCTP"])
+def test_sctp_peer(apply, expect, world, protocol):
+    """One peer with both selectors lets pods a of y in by SCTP, and nobody else."""
+    world.serve(protocol(8080))
+    apply(policy("peers", "x", types=["Ingress"], ingress=[allow(peer(pods=pod("a"), namespaces=namespace("y")))]))
+
+    expect(protocol(8080)).matrix("""
+             x/a  x/b
+        x/b   X    -
+        y/a   .    .
+        y/b   X    X
+        z/a   X    X
+    """)
 
 
 def named(name, protocol):

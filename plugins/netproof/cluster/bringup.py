@@ -146,6 +146,7 @@ class Bringup:
         described, has = describe(nodes), families(nodes)
         found, balancer = self._implementation(api, described[0].name), self._load_balancer(api)
         missing = {} if has_sctp(described[0].name) else {"SCTP": "the nodes' kernel has no SCTP"}
+        missing |= {} if found.agent else {"AgentRestart": f"the catalogue's entry of {found.name} names no agent"}
         settings = self.settings
         return ClusterState(
             provider="kind",

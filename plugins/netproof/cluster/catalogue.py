@@ -11,6 +11,7 @@ pool                   files applied once it runs, with ${POOL} for the range of
 ready                  DaemonSets and Deployments to wait for beside those of the manifest: what an operator creates
 detect                 objects that show that it is there, where somebody else installed it
 version_command        how the program says its version: selector, container, command, pattern (the first group is the version)
+agent                  the DaemonSet whose pods program the nodes, for cases that restart them: namespace, name; CNIs only
 logs                   pods whose logs are evidence: selector, namespace, container
 conntrack              entries of its own connection tables: tcp, any
 """
@@ -100,6 +101,7 @@ class Entry:
     ready: tuple[Reference, ...] = ()
     detect: tuple[Reference, ...] = ()
     version_command: VersionCommand | None = None
+    agent: Reference | None = None
     logs: tuple[LogSource, ...] = ()
     conntrack: Mapping[str, int] = field(default_factory=dict)
 
@@ -159,10 +161,11 @@ _KEYS: Mapping[str, str] = {
     "ready": _TABLES,
     "detect": _TABLES,
     "version_command": _TABLE,
+    "agent": _TABLE,
     "logs": _TABLES,
     "conntrack": _TABLE,
 }
-_ONLY = {"claims": "cni", "pod_cidr": "cni", "conntrack": "cni", "pool": "loadbalancer"}
+_ONLY = {"claims": "cni", "pod_cidr": "cni", "agent": "cni", "conntrack": "cni", "pool": "loadbalancer"}
 _SOURCE = {
     "manifest": _TEXT,
     "chart": _TEXT,
@@ -173,6 +176,7 @@ _SOURCE = {
 }
 _REFERENCE = {"kind": _TEXT, "namespace": _TEXT, "name": _TEXT}
 _COMMAND = {"selector": _TEXT, "namespace": _TEXT, "container": _TEXT, "command": _STRINGS, "pattern": _TEXT}
+_AGENT = {"namespace": _TEXT, "name": _TEXT}
 _LOGS = {"selector": _TEXT, "namespace": _TEXT, "container": _TEXT}
 _CONNTRACK = {"tcp": _NUMBER, "any": _NUMBER}
 
@@ -200,6 +204,7 @@ class _Reader:
             ready=self.references("ready", table),
             detect=self.references("detect", table),
             version_command=self.version_command(table.get("version_command")),
+            agent=self.agent(table.get("agent")),
             logs=self.logs(table.get("logs", [])),
             **optional | {"conntrack": self.checked(table.get("conntrack", {}), _CONNTRACK, "conntrack.")},
         )
@@ -234,6 +239,9 @@ class _Reader:
         except re.error as error:
             raise self.wrong(f"version_command.pattern is no regular expression: {error}") from error
         return VersionCommand(**table)
+
+    def agent(self, raw: Mapping[str, Any] | None) -> Reference | None:
+        return Reference(kind="DaemonSet", **self.checked(raw, _AGENT, "agent.", required=("namespace", "name"))) if raw else None
 
     def logs(self, raw: list[Mapping[str, Any]]) -> tuple[LogSource, ...]:
         return tuple(LogSource(**self.checked(table, _LOGS, "logs.", required=("selector",))) for table in raw)

@@ -45,6 +45,7 @@ def implementation(
         reported_by=by,
         claims=tuple(dict.fromkeys([*entry.claims, *claims])),
         logs=entry.logs,
+        agent=f"{entry.agent.namespace}/{entry.agent.name}" if entry.agent else "",
         conntrack=conntrack,
     )
 

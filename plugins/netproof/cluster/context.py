@@ -17,7 +17,9 @@ from netproof.problem import Problem
 _MISSING = {
     "Outsider": "on an existing cluster Netproof has no machine outside the cluster",
     "NodeAccess": "on an existing cluster Netproof does not enter the nodes",
+    "AgentRestart": "on an existing cluster Netproof restarts nothing",
 }
+_NO_HOSTS = {"HostNetwork": "on an existing cluster there are no pods on the nodes' network unless --netproof-host-network asks for them"}
 
 
 class ContextProvider:
@@ -46,6 +48,7 @@ def _state(settings: Settings, api: Api) -> ClusterState:
         raise Problem(f"the credentials of context {api.context} may not list nodes, which placement needs: {error.message}") from error
     described, has = describe(nodes), families(nodes)
     found, balancer = _implementation(settings, api), _load_balancer(settings, api)
+    missing = _MISSING | ({} if settings.host_network else _NO_HOSTS)
     return ClusterState(
         provider="context",
         name=settings.cluster,
@@ -56,7 +59,7 @@ def _state(settings: Settings, api: Api) -> ClusterState:
         implementation=found,
         load_balancer=balancer,
         outsiders=(),
-        unsupported=lacking(found, balancer, described, has, _MISSING),
+        unsupported=lacking(found, balancer, described, has, missing),
         versions=versions.collect(api, described, execute=False),
         nodes=described,
         families=has,

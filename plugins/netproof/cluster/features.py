@@ -22,6 +22,8 @@ CLAIMS: Mapping[str, str] = {
 MEANS: Mapping[str, str] = {
     "SecondNode": "a second node that takes pods",
     "Outsider": "an agent on a machine outside the cluster",
+    "HostNetwork": "pods on their nodes' network",
+    "AgentRestart": "the network's agent can be restarted on a node",
     "NodeAccess": "commands on the nodes, for tests that break the network",
 }
 """What the cluster or its provider has or lacks, whatever the implementation claims."""

@@ -24,14 +24,17 @@ from netproof.cluster.survey import lacking
 from netproof.kube.client import connect
 from netproof.kube.objects import path
 from netproof.lab import faults
-from netproof.lab.preflight import problem
+from netproof.lab.launch import problem
 from netproof.problem import Problem
 
 UP_LIMIT = 30.0
 DOWN_LIMIT = 10.0
 NAME = "netproof-lab"
 _LACKS = frozenset({"SCTP", "HostPort"})
-_MISSING = {"NodeAccess": "the lab's nodes are broken by --netproof-fault"}
+_MISSING = {
+    "NodeAccess": "the lab's nodes are broken by --netproof-fault",
+    "AgentRestart": "the lab's rules are brought to its nodes by the lab itself, which has no agent to restart",
+}
 
 
 class LabProvider:
@@ -154,6 +157,12 @@ def _told(process: subprocess.Popen[str], folder: Path) -> Mapping[str, Any]:
     return told
 
 
+def _table() -> dict[str, int]:
+    """The size of the kernel's connection table, which each of the lab's nodes has for itself; nothing where it is not known yet."""
+    found = Path("/proc/sys/net/netfilter/nf_conntrack_max")
+    return {"kernel": int(found.read_text())} if found.is_file() else {}
+
+
 def _state(settings: Settings, told: Mapping[str, Any], seconds: float) -> ClusterState:
     kubeconfig = settings.folder / "kubeconfig"
     kubeconfig.write_text(told["kubeconfig"], encoding="utf-8")
@@ -163,7 +172,9 @@ def _state(settings: Settings, told: Mapping[str, Any], seconds: float) -> Clust
     nodes, has = describe(listed), families(listed)
     claims = tuple(claim for claim in CLAIMS if claim not in _LACKS)
     version = str(api.version().get("gitVersion", "unknown"))
-    found = Implementation(name=NAME, version=version, reported_by="program", claims=tuple(dict.fromkeys([*claims, *settings.claims])))
+    found = Implementation(
+        name=NAME, version=version, reported_by="program", claims=tuple(dict.fromkeys([*claims, *settings.claims])), conntrack=_table()
+    )
     balancer = LoadBalancer(name=NAME, version=version)
     outsiders = tuple(
         Outsider(name=name, container="", socket=o["socket"], addresses=o["addresses"], node_network=True)

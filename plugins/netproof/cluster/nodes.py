@@ -7,7 +7,7 @@ from typing import Any
 
 from netproof.cluster.state import Node
 from netproof.model.flow import Family
-from netproof.world.placement import schedulable
+from netproof.world.placement import addresses, schedulable
 
 
 def describe(nodes: Sequence[Mapping[str, Any]]) -> tuple[Node, ...]:
@@ -32,15 +32,16 @@ def _node(node: Mapping[str, Any], takers: set[str]) -> Node:
 
 
 def _addresses(node: Mapping[str, Any]) -> dict[str, str]:
-    internal = [entry["address"] for entry in node["status"].get("addresses", []) if entry["type"] == "InternalIP"]
-    return {Family.of(address).value: address for address in reversed(internal)}
+    return {Family.of(address).value: address for address in reversed(addresses(node))}
 
 
 def families(nodes: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """The families of the pod network: those of the nodes' pod ranges, else (a CNI with its own IPAM) those of their addresses."""
+    """The families of the pod network, the primary one first: those of the nodes' pod ranges, else (a CNI with its own IPAM) those of
+    their addresses, both in the order that the API gives them (https://kubernetes.io/docs/concepts/services-networking/dual-stack/).
+    """
     ranges = [cidr.partition("/")[0] for node in nodes for cidr in node.get("spec", {}).get("podCIDRs") or ()]
-    found = ranges or [address for node in nodes for address in _addresses(node).values()]
-    return tuple(sorted({Family.of(address).value for address in found}))
+    found = ranges or [address for node in nodes for address in addresses(node)]
+    return tuple(dict.fromkeys(Family.of(address).value for address in found))
 
 
 def ready(node: Mapping[str, Any]) -> bool:

@@ -30,6 +30,7 @@ class Settings:
     kubectl_bin: Path | None = None
     cluster_name: str | None = None
     keep: bool = False
+    host_network: bool = False  # on a context: pods on the nodes' network are allowed
     testbed: bool = False  # results of a from-source testbed stand apart
     token_sha256: str = ""  # of the token that the outsiders' agents ask for
     controller: int = 0  # process id of the run's controller; 0: this process

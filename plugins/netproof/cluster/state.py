@@ -30,6 +30,7 @@ class Implementation:
     reported_by: str
     claims: tuple[str, ...] = ()
     logs: tuple[LogSource, ...] = ()
+    agent: str = ""  # namespace/name of the DaemonSet whose pods program the nodes; empty where nobody says
     conntrack: Mapping[str, int] = field(default_factory=dict)  # entries: tcp, any (the implementation's), kernel (nf_conntrack_max)
 
 

@@ -16,16 +16,15 @@ def main() -> int:
     line = sys.stdin.readline()
     if not line:
         return 0
+    order, opened = json.loads(line), doors()
 
     def inside(control: object) -> None:
         from netproof.lab.cluster import run
 
         run(control, opened, order)  # type: ignore[arg-type]
 
-    order = json.loads(line)
     with contextlib.suppress(OSError):  # as root: a busy machine makes packets late that no fault has touched
         os.nice(-5)
-    opened = doors()
     try:
         return launch(inside, lifeline=0)
     except Impossible as error:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import secrets
 import socket
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,9 +22,9 @@ from netproof.lab.faults import Fault
 from netproof.lab.kubelet import Kubelet
 from netproof.lab.machine import Machine
 from netproof.lab.nameserver import DnsServers
-from netproof.lab.nodes import DNS_LABELS, first_objects
-from netproof.lab.plane.reconcile import Edit, Reconciler
-from netproof.lab.seams import NODES, Launch, RulesRefused, Snapshot, outsider_addresses
+from netproof.lab.nodes import first_objects
+from netproof.lab.plane.reconcile import Reconciler
+from netproof.lab.seams import NODES, Launch, RulesRefused, outsider_addresses
 from netproof.lab.store import Store
 from netproof.lab.tls import certificates, kubeconfig
 
@@ -43,35 +43,21 @@ async def _serve(control: socket.socket, doors: Doors, order: Mapping[str, Any])
     for obj in first_objects():
         store.create(obj)
     plane = DataPlane(store, machine, chosen)
+    sight: Any = faults.Sight(store, chosen)
+    servers = DnsServers(sight, machine, edit=faults.answers(chosen))
     async with asyncio.TaskGroup() as group:
-        for part in (
-            plane,
-            Controllers(store, machine),
-            Kubelet(store, machine, programmed=plane.reached),
-            DnsServers(faults.Sight(store, chosen), machine, edit=faults.answers(chosen)),  # type: ignore[arg-type]
-        ):
+        for part in (plane, Controllers(store, machine), Kubelet(store, machine, programmed=plane.reached), servers):
             group.create_task(part.run())
         for name, door in doors.outsiders.items():
             await _outsider(machine, name, door, order["outsiders"][name])
         text = await _api(store, machine, doors.api)
-        await _named(store)
+        while any(pod["status"].get("phase") != "Running" for pod in store.list("Pod", "kube-system")):  # names are answered then
+            await store.newer(store.version)
         for fault in chosen:
             if fault.links:
                 fault.links(machine)
-        _tell(text, doors)
-
-
-def _tell(text: str, doors: Doors) -> None:
-    """One line of JSON for whoever wanted the lab."""
-    outsiders = {
-        f"outside/{name}": {
-            "socket": "@" + door.getsockname()[1:].decode(),
-            "addresses": dict(zip(("IPv4", "IPv6"), outsider_addresses(name), strict=True)),
-        }
-        for name, door in doors.outsiders.items()
-    }
-    sys.stdout.write(json.dumps({"kubeconfig": text, "outsiders": outsiders}) + "\n")
-    sys.stdout.flush()
+        outsiders = {f"outside/{name}": _known(name, door) for name, door in doors.outsiders.items()}
+        print(json.dumps({"kubeconfig": text, "outsiders": outsiders}), flush=True)  # to whoever wanted the lab
 
 
 async def _api(store: Store, machine: Machine, door: socket.socket) -> str:
@@ -83,50 +69,37 @@ async def _api(store: Store, machine: Machine, door: socket.socket) -> str:
     return kubeconfig(f"https://127.0.0.1:{door.getsockname()[1]}", made.authority, token)
 
 
-async def _named(store: Store) -> None:
-    """Wait until names are answered: the servers' pods run by then."""
-    while True:
-        seen = store.version
-        pods = [pod for pod in store.list("Pod", "kube-system") if DNS_LABELS.items() <= pod["metadata"]["labels"].items()]
-        if all(pod.get("status", {}).get("phase") == "Running" for pod in pods):
-            return
-        await store.newer(seen)
+# --- outsiders ---------------------------------------------------------------------------------------------------------------
+
+
+def _known(name: str, door: socket.socket) -> Mapping[str, Any]:
+    """How an outsider is reached, and where it is."""
+    addresses = dict(zip(("IPv4", "IPv6"), outsider_addresses(name), strict=True))
+    return {"socket": "@" + door.getsockname()[1:].decode(), "addresses": addresses}
 
 
 async def _outsider(machine: Machine, name: str, door: socket.socket, said: Mapping[str, Any]) -> None:
     """Start its agent, and lead who knocks at the door to it."""
-    key = f"outside/{name}"
-    launch = Launch(
-        key,
-        "",
-        outsider_addresses(name),
-        tuple(said["command"]),
-        environment=said["environment"],
-        files=said["files"],
-        hostname=f"outside-{name}",
-    )
-    await machine.start(launch)
+    key, command, given = f"outside/{name}", tuple(said["command"]), {field: said[field] for field in ("environment", "files")}
+    await machine.start(Launch(key, "", outsider_addresses(name), command, hostname=f"outside-{name}", **given))
 
     async def lead(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
+        with closing(writer), suppress(OSError):  # it has not begun to listen, or has ended: who knocks tries again
             far_reader, far_writer = await machine.dial(key, CONTROL_PORT)
-        except OSError:  # it has not begun to listen, or has ended: who knocks tries again
-            writer.close()
-            return
-        await asyncio.gather(_copy(reader, far_writer), _copy(far_reader, writer))
+            await asyncio.gather(_copy(reader, far_writer), _copy(far_reader, writer))
 
     await asyncio.start_unix_server(lead, sock=door)
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
+    """Until one of the ends is gone: so shall the other be."""
+    with closing(writer), suppress(OSError):
         while data := await reader.read(65536):
             writer.write(data)
             await writer.drain()
-    except OSError:
-        pass  # the far end is gone: so shall this one be
-    finally:
-        writer.close()
+
+
+# --- the data plane ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
@@ -143,7 +116,7 @@ class DataPlane:
         edit = faults.edit(self.faults)
         async with asyncio.TaskGroup() as group:
             for node in NODES:
-                group.create_task(self._node(node, edit))
+                group.create_task(self._follow(node, Reconciler(self.machine, node, edit)))
 
     async def reached(self, version: int) -> None:
         """Wait until what the objects were at that version is in force on all nodes that are not late on purpose."""
@@ -154,27 +127,23 @@ class DataPlane:
     def _delay(self, node: str) -> float:
         return max((fault.delay(node) for fault in self.faults if fault.delay), default=0.0)
 
-    async def _node(self, node: str, edit: Edit) -> None:
-        reconciler = Reconciler(self.machine, edit, nodes=[node])
+    async def _follow(self, node: str, reconciler: Reconciler) -> None:
         while True:
             seen, snapshot = self.store.version, self.store.snapshot()
-            await self._bring(reconciler, snapshot, self._delay(node))
+            await asyncio.sleep(self._delay(node))
+            try:
+                await reconciler.reconcile(snapshot)
+            except RulesRefused as error:  # what was in force still is; whoever looks at the lab's log sees why
+                print(f"rules refused: {error}", file=sys.stderr, flush=True)
             self._done[node] = seen
             async with self._news:
                 self._news.notify_all()
             await asyncio.sleep(PACE)
-            await self._wait(seen)
+            await self._newer(seen)
 
-    async def _wait(self, seen: int) -> None:
+    async def _newer(self, seen: int) -> None:
         """Until there is something newer, or for as long as the edits of the faults hold good."""
         again = min((fault.again for fault in self.faults if fault.again), default=None)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.store.newer(seen), again)
-
-    async def _bring(self, reconciler: Reconciler, snapshot: Snapshot, delay: float) -> None:
-        if delay:
-            await asyncio.sleep(delay)
-        try:
-            await reconciler.reconcile(snapshot)
-        except RulesRefused as error:  # what was in force still is; whoever looks at the lab's log sees why
-            print(f"rules refused: {error}", file=sys.stderr, flush=True)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(again):
+                await self.store.newer(seen)

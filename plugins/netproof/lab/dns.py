@@ -1,182 +1,127 @@
-"""The lab's DNS: what Services, endpoints and addresses are called. A pure function of the objects.
+"""The lab's DNS: what Services, endpoints and addresses are called. Pure functions of the objects, and of what is asked.
 
 The names are those of https://github.com/kubernetes/dns/blob/master/docs/specification.md; where that leaves a choice, CoreDNS's.
 """
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
 
-from netproof.lab.dnswire import NOERROR, NXDOMAIN, REFUSED, Answer, Question, Record
 from netproof.lab.facts import slices_of
-from netproof.lab.seams import DNS_SERVICE, DOMAIN, Object, Snapshot
+from netproof.lab.seams import DOMAIN, Object, Snapshot
 
-__all__ = ["Answer", "Edit", "Question", "Record", "answer"]
+NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED = range(6)
+_ZONES = (DOMAIN, "in-addr.arpa", "ip6.arpa")
+_LINKS = 8  # names that one answer follows by CNAME
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked, over which transport (`udp`, `tcp`), and of which server (`namespace/name` of its pod)."""
+
+    name: str
+    type: str
+    over: str = "udp"
+    server: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record; its data as text: `10.96.0.10`, `0 100 80 web.x.svc.cluster.local`, `a.b`."""
+
+    name: str
+    type: str
+    data: str
+    ttl: int = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is answered. Records that a datagram has no room for are left out; `truncated` False hides that this was so."""
+
+    code: int = NOERROR
+    records: tuple[Record, ...] = ()
+    authority: tuple[Record, ...] = ()
+    additional: tuple[Record, ...] = ()
+    authoritative: bool = True
+    truncated: bool = True
+
 
 Edit = Callable[[Question, Answer], Answer | None]  # None: nothing is answered at all
-
-_REVERSE = ("in-addr.arpa", "ip6.arpa")
-_LINKS = 8  # names that one answer follows by CNAME
-_SCHEMA = "1.1.0"
+Names = Mapping[str, Collection[Record]]  # in lower case, without the last dot -> all that it has: nothing where only others end with it
 
 
-def answer(question: Question, snapshot: Snapshot) -> Answer:
-    """What the cluster's DNS answers: from the objects alone, and nothing from outside (REFUSED)."""
+def answer(question: Question, names: Names) -> Answer:
+    """What the cluster's DNS answers: from these names alone, and nothing from outside (REFUSED)."""
     name = question.name.lower().rstrip(".")
-    zone = next((zone for zone in (DOMAIN, *_REVERSE) if name == zone or name.endswith("." + zone)), None)
+    zone = next((zone for zone in _ZONES if f".{name}".endswith(f".{zone}")), None)
     if zone is None:
         return Answer(REFUSED, authoritative=False)
-    nothing = (Record(zone, "SOA", f"ns.dns.{zone} hostmaster.{zone} 1 7200 1800 86400 30"),)
-    records = _records(name, snapshot)
-    if records is None:
-        return Answer(NXDOMAIN, authority=nothing)
-    found = _follow(question.type, records, snapshot)
-    return Answer(NOERROR, tuple(found), () if found else nothing, tuple(_targets(found, snapshot)))
+    start = Record(zone, "SOA", f"ns.dns.{zone} hostmaster.{zone} 1 7200 1800 86400 30")
+    if name not in names:
+        return Answer(NXDOMAIN, authority=(start,))
+    found = tuple(_follow(question.type, name, names))
+    hosts = dict.fromkeys(record.data.split()[3] for record in found if record.type == "SRV")
+    addresses = tuple(record for host in hosts for record in names.get(host, ()) if record.type in ("A", "AAAA"))
+    return Answer(NOERROR, found, () if found else (start,), addresses)
 
 
-def _follow(type_: str, records: Sequence[Record], snapshot: Snapshot) -> list[Record]:
+def _follow(type_: str, name: str, names: Names) -> Iterator[Record]:
     """The records of that type; where the name is another's alias, the alias and what is known of that one."""
-    found: list[Record] = []
     for _ in range(_LINKS):
-        found += [record for record in records if record.type == type_]
-        alias = next((record for record in records if record.type == "CNAME"), None)
-        if alias is None or type_ == "CNAME":
-            return found
-        found.append(alias)
-        records = _records(alias.data, snapshot) or []
+        yield from (record for record in names.get(name, ()) if record.type == type_)
+        alias = next((record for record in names.get(name, ()) if record.type == "CNAME" != type_), None)
+        if alias is None:
+            return
+        yield alias
+        name = alias.data
+
+
+def names(snapshot: Snapshot) -> Names:
+    """All names that the objects give, and those above them."""
+    found: dict[str, dict[Record, None]] = {zone: {} for zone in _ZONES}
+    for namespace in (item["metadata"]["name"] for item in snapshot.get("Namespace", ())):
+        found |= {f"svc.{DOMAIN}": {}, f"{namespace}.svc.{DOMAIN}": {}}
+    for record in _records(snapshot):
+        found.setdefault(record.name, {})[record] = None
+        if record.type == "SRV":
+            found.setdefault(record.name.partition(".")[2], {})  # `_tcp.web`, of which nothing but others end with it
     return found
 
 
-def _targets(found: Iterable[Record], snapshot: Snapshot) -> list[Record]:
-    """The addresses of the names to which SRV records lead."""
-    names = dict.fromkeys(record.data.split()[3] for record in found if record.type == "SRV")
-    return [record for name in names for record in _records(name, snapshot) or [] if record.type in ("A", "AAAA")]
-
-
-# --- names -------------------------------------------------------------------------------------------------------------------
-
-
-def _records(name: str, snapshot: Snapshot) -> list[Record] | None:
-    """All that a name has, in lower case; None where there is no such name, nor one below it."""
-    if name.endswith(_REVERSE):
-        return _named_by(name, snapshot)
-    if name != DOMAIN and not name.endswith("." + DOMAIN):
-        return None
-    match name.removesuffix(DOMAIN).rstrip(".").split("."):
-        case [""]:
-            return [Record(name, "SOA", f"ns.dns.{name} hostmaster.{name} 1 7200 1800 86400 30"), Record(name, "NS", f"ns.dns.{name}")]
-        case ["dns-version"]:
-            return [Record(name, "TXT", _SCHEMA)]
-        case ["ns", "dns"]:
-            return [_address(name, address) for address in DNS_SERVICE]
-        case ["svc" | "pod" | "dns"]:
-            return []
-        case [namespace, "svc" | "pod"]:
-            return [] if _has_namespace(namespace, snapshot) else None
-        case [dashed, namespace, "pod"]:
-            return _pod(name, dashed) if _has_namespace(namespace, snapshot) else None
-        case [*front, service, namespace, "svc"] if len(front) < 3:
-            obj = _service(service, namespace, snapshot)
-            return None if obj is None else _below(name, front, obj, snapshot)
-    return None
-
-
-def _below(name: str, front: Sequence[str], service: Object, snapshot: Snapshot) -> list[Record] | None:
-    """What a Service's name has (no labels before it), an endpoint's (one), a port's (`_http._tcp`)."""
-    if service["spec"].get("type") == "ExternalName":
-        return None if front else [Record(name, "CNAME", service["spec"]["externalName"].rstrip(".").lower())]
-    headless = service["spec"].get("clusterIP") == "None"
-    if front and front[-1].startswith("_"):
-        ports = _headless_ports(service, snapshot) if headless else _cluster_ports(service)
-        records = [Record(name, "SRV", data) for labels, data in ports if labels[-len(front) :] == tuple(front)]
-        return None if not records else records if len(front) == 2 else []
-    if not headless:
-        return None if front else [_address(name, address) for address in service["spec"].get("clusterIPs") or []]
-    addresses = [address for host, address in _hosts(service, snapshot) if not front or [host] == list(front)]
-    return [_address(name, address) for address in addresses] or None
-
-
-def _cluster_ports(service: Object) -> list[tuple[tuple[str, str], str]]:
-    full = _full(service)
-    ports = [port for port in service["spec"].get("ports") or [] if port.get("name")]
-    return [(_labels(port), f"0 100 {port['port']} {full}") for port in ports]
-
-
-def _headless_ports(service: Object, snapshot: Snapshot) -> list[tuple[tuple[str, str], str]]:
-    """One for each endpoint (not address) and each of its named ports."""
-    found: dict[tuple[tuple[str, str], str], None] = {}
-    hosts = len({host for host, _ in _hosts(service, snapshot)})
-    for made in slices_of(service, snapshot.get("EndpointSlice", ())):
-        for host, _ in _hosts_in(made):
-            for port in made.get("ports") or []:
-                if port.get("name"):
-                    found[_labels(port), f"0 {max(1, 100 // hosts)} {port['port']} {host}.{_full(service)}"] = None
-    return list(found)
-
-
-def _labels(port: Object) -> tuple[str, str]:
-    return f"_{port['name'].lower()}", f"_{port.get('protocol', 'TCP').lower()}"
-
-
-def _hosts(service: Object, snapshot: Snapshot) -> list[tuple[str, str]]:
-    """Host name and address of each ready endpoint of a Service."""
-    return [pair for made in slices_of(service, snapshot.get("EndpointSlice", ())) for pair in _hosts_in(made)]
-
-
-def _hosts_in(made: Object) -> list[tuple[str, str]]:
-    ready = [end for end in made.get("endpoints") or [] if (end.get("conditions") or {}).get("ready") is not False]
-    return [(end.get("hostname") or _dashed(address), address) for end in ready for address in end["addresses"]]
-
-
-def _dashed(address: str) -> str:
-    return address.replace(".", "-").replace(":", "-")
-
-
-def _pod(name: str, dashed: str) -> list[Record] | None:
-    """`1-2-3-4` is 1.2.3.4, whether or not a pod has that address."""
-    for sign in (".", ":"):
-        with suppress(ValueError):
-            return [_address(name, str(ipaddress.ip_address(dashed.replace("-", sign))))]
-    return None
-
-
-def _named_by(name: str, snapshot: Snapshot) -> list[Record] | None:
-    """Who has the address that a reverse name stands for: a Service's, or a ready endpoint's of a headless one."""
-    address = _reversed(name)
-    if address is None:
-        return [] if name in _REVERSE else None
-    names = []
+def _records(snapshot: Snapshot) -> Iterator[Record]:
     for service in snapshot.get("Service", ()):
-        if address in (service["spec"].get("clusterIPs") or []):
-            return [Record(name, "PTR", _full(service))]
-        if service["spec"].get("clusterIP") == "None":
-            names += [f"{host}.{_full(service)}" for host, has in _hosts(service, snapshot) if has == address]
-    return [Record(name, "PTR", full) for full in names] or None
+        spec, full = service["spec"], f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc.{DOMAIN}"
+        if spec.get("type") == "ExternalName":
+            yield Record(full, "CNAME", spec["externalName"].rstrip(".").lower())
+        elif spec.get("clusterIP") == "None":
+            yield from _headless(full, slices_of(service, snapshot.get("EndpointSlice", ())))
+        else:
+            for address in spec.get("clusterIPs") or ():
+                yield from (_address(full, address), Record(ip_address(address).reverse_pointer, "PTR", full))
+            yield from _ports(spec, full, full, 100)
 
 
-def _reversed(name: str) -> str | None:
-    """The address of a reverse name, as Kubernetes writes it."""
-    parts = name.split(".")[:-2][::-1]
-    text = ".".join(parts) if name.endswith(_REVERSE[0]) else ":".join("".join(parts[at : at + 4]) for at in range(0, len(parts), 4))
-    with suppress(ValueError):
-        return str(ipaddress.ip_address(text))
-    return None
+def _headless(full: str, slices: Sequence[Object]) -> Iterator[Record]:
+    """The ready endpoints of a Service, each under the Service's name and one of its own."""
+    ends = [(made, end) for made in slices for end in made.get("endpoints") or ()]
+    ready = [(made, end) for made, end in ends if (end.get("conditions") or {}).get("ready") is not False]
+    places = [(end.get("hostname") or re.sub("[.:]", "-", one), one, made) for made, end in ready for one in end["addresses"]]
+    weight = max(1, 100 // len({host for host, *_ in places} or "1"))
+    for host, address, made in places:
+        name = f"{host}.{full}"
+        yield from (_address(full, address), _address(name, address), Record(ip_address(address).reverse_pointer, "PTR", name))
+        yield from _ports(made, full, name, weight)
+
+
+def _ports(owner: Object, full: str, host: str, weight: int) -> Iterator[Record]:
+    for port in (port for port in owner.get("ports") or () if port.get("name")):
+        name = f"_{port['name']}._{port.get('protocol', 'TCP').lower()}.{full}"
+        yield Record(name, "SRV", f"0 {weight} {port['port']} {host}")
 
 
 def _address(name: str, address: str) -> Record:
     return Record(name, "AAAA" if ":" in address else "A", address)
-
-
-def _full(service: Object) -> str:
-    return f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc.{DOMAIN}"
-
-
-def _service(name: str, namespace: str, snapshot: Snapshot) -> Object | None:
-    services = (s for s in snapshot.get("Service", ()) if s["metadata"]["name"] == name)
-    return next((s for s in services if s["metadata"]["namespace"] == namespace), None)
-
-
-def _has_namespace(name: str, snapshot: Snapshot) -> bool:
-    return any(obj["metadata"]["name"] == name for obj in snapshot.get("Namespace", ()))

@@ -56,10 +56,7 @@ def _meets(value: str | None, operator: str, values: Sequence[str]) -> bool:
             return value is not None
         case "DoesNotExist":
             return value is None
-    try:
-        return value is not None and (int(value) > int(values[0]) if operator == "Gt" else int(value) < int(values[0]))
-    except (ValueError, IndexError):
-        return False
+    return False
 
 
 def is_part(part: Mapping[str, str], whole: Mapping[str, str]) -> bool:

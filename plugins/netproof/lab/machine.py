@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import itertools
+import json
 import os
 import shutil
+import signal
 import socket
+import subprocess
+import sys
+from asyncio.subprocess import Process
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from netproof.lab import preflight, seams
-from netproof.lab.children import Child, Children, Command, Log, Program, script
-from netproof.lab.network import Network
-from netproof.lab.system import OWN, STATE, Space, mount_point
+from netproof.lab import seams, system
+from netproof.lab.launch import nft
+from netproof.lab.network import Space
+from netproof.lab.plumbing import connect
+
+LONGEST_LOG = 256 << 10
+_PLACES = {name: seams.node_addresses(name) for name in seams.NODES}
+_PLACES |= {f"outside/{name}": seams.outsider_addresses(name) for name in seams.OUTSIDERS}
+_PATH = f"{Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(slots=True)
@@ -22,9 +35,9 @@ class _Pod:
 
     launch: seams.Launch
     folder: Path
-    log: Log
-    space: Space | None = None
-    child: Child | None = None
+    space: Space
+    process: int  # a pidfd
+    ended: asyncio.Future[int]  # its exit code, as a shell counts: 128 and the signal where a signal ended it
 
 
 class Machine:
@@ -32,199 +45,170 @@ class Machine:
 
     def __init__(self, zygote: socket.socket) -> None:
         """Wire three nodes and the outsiders; call it in the event loop, with the socket that `launch` gave to its main function."""
-        self._children = Children(zygote)
-        self._network = Network()
+        self._zygote, self._hub = zygote, Space(forwards=True)
+        self._places = {name: Space(forwards=name in seams.NODES) for name in _PLACES}
+        self._ports = {name: self._hub.lead(place, _PLACES[name]) for name, place in self._places.items()}
         self._pods: dict[str, _Pod] = {}
-        self._codes: dict[str, int] = {}  # of pods that were stopped
-        self._nft = preflight.nft()
-        self._number = 0
-
-    # --- pods
+        self._folders = (Path(system.STATE, str(number)) for number in itertools.count())
+        for node in seams.NODES:
+            for network in seams.pod_networks(node):
+                self._lead(network, node)
+                self._places[node].block(network)  # all but the pods that there are
+        for network in ("0.0.0.0/0", "::/0"):
+            self._hub.block(network)
 
     async def start(self, launch: seams.Launch) -> None:
-        """Make the pod's namespaces, addresses and process; the program has begun when this returns.
-
-        Raises OSError, and then nothing of it is left. Files can be mounted on a folder that this machine has, or on a new one
-        of `/` or `/etc`.
-        """
-        if launch.key in self._pods:
-            raise FileExistsError(17, "a pod of that name is there", launch.key)
-        self._number += 1
-        pod = self._pods[launch.key] = _Pod(launch, Path(STATE, str(self._number)), Log())
+        """Files can be mounted on a folder that this machine has, or on a new one of `/` or `/etc`."""
+        folder, place = next(self._folders), self._places[launch.node or launch.key]
+        space = Space() if launch.node and not launch.host_network else place
         try:
-            self._wire(pod)
-            program = _program(launch, pod.folder, space=pod.space)
-            null, writing = os.open(os.devnull, os.O_RDONLY), pod.log.take()
-            pod.child = await self._children.start(program, streams=(null, writing, writing))
-            if launch.key not in self._pods:
-                await pod.child.end(0)
-                raise ConnectionAbortedError(103, "it was stopped while it was started", launch.key)
+            if space is not place:
+                place.lead(space, launch.addresses, source=_PLACES[launch.node])
+            process = os.pidfd_open(await self._begun(_order(launch, folder), folder / "log", space))
         except BaseException:
-            self._clear(pod)
+            self._clear(launch, folder, space)
             raise
-        self._codes.pop(launch.key, None)
+        self._pods[launch.key] = _Pod(launch, folder, space, process, _end_of(process))
 
-    def _wire(self, pod: _Pod) -> None:
-        launch = pod.launch
-        if _has_network(launch):
-            pod.space = self._network.join(launch.node, launch.addresses)
-        else:
-            pod.space = self._place(launch.node or launch.key.rpartition("/")[2])
+    async def _begun(self, order: Mapping[str, Any], log: Path, space: Space) -> int:
+        mine, theirs = socket.socketpair()
+        with mine:
+            with theirs, log.open("ab") as output:
+                socket.send_fds(self._zygote, [json.dumps(order).encode()], [theirs.fileno(), output.fileno(), space.fd])
+            mine.settimeout(0)
+            said = b""
+            while data := await asyncio.get_running_loop().sock_recv(mine, 64):
+                said += data
+        if not said:
+            raise OSError(0, log.read_text())
+        return int(said)
+
+    async def wait(self, key: str) -> int:
+        return await asyncio.shield(self._pods[key].ended)
 
     async def stop(self, key: str, grace: float) -> None:
-        """End the process (SIGTERM, after `grace` seconds SIGKILL) and remove all that is its; no error where it is gone already.
+        if pod := self._pods.get(key):
+            for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, None)):
+                if patience != 0 and not pod.ended.done():
+                    signal.pidfd_send_signal(pod.process, number)
+                    await asyncio.wait([pod.ended], timeout=patience)
+            del self._pods[key]
+            os.close(pod.process)
+            self._clear(pod.launch, pod.folder, pod.space)
 
-        Its exit code can still be asked for until a pod of that name is started again.
-        """
-        pod = self._pods.get(key)
-        if not pod:
-            return
-        if pod.child:
-            await pod.child.end(grace)
-            self._codes[key] = pod.child.ended.result()
-        self._clear(pod)
+    def _clear(self, launch: seams.Launch, folder: Path, space: Space) -> None:
+        """Let go of what it had; its interfaces go with its network. To delete one takes 30 ms, and the kernel does many at once."""
+        if space not in self._places.values():
+            for address in launch.addresses:
+                self._places[launch.node].unroute(address)
+            space.close()
+        shutil.rmtree(folder, ignore_errors=True)
 
-    def _clear(self, pod: _Pod) -> None:
-        if self._pods.get(pod.launch.key) is not pod:  # somebody else has waited for the same end
-            return
-        del self._pods[pod.launch.key]
-        if pod.space and _has_network(pod.launch):
-            self._network.part(pod.launch.node, pod.launch.addresses, space=pod.space)
-        pod.log.close()
-        shutil.rmtree(pod.folder, ignore_errors=True)
-
-    def discard(self, uid: str) -> None:
-        shutil.rmtree(_shared(uid), ignore_errors=True)
-
-    def exit_code(self, key: str) -> int | None:
-        pod = self._pods.get(key)
-        if not pod:
-            return self._codes[key]
-        return pod.child.ended.result() if pod.child and pod.child.ended.done() else None
+    def discard(self, key: str) -> None:
+        shutil.rmtree(_shared(key), ignore_errors=True)
 
     def log(self, key: str) -> bytes:
-        return self._pods[key].log.text()
+        return (self._pods[key].folder / "log").read_bytes()[-LONGEST_LOG:]
 
-    async def execute(self, key: str, command: Sequence[str], *, stdin: bool) -> Command:
-        pod = self._pods[key]
-        if not pod.child or pod.child.ended.done():
-            raise ProcessLookupError(3, "the pod's process has ended", key)
-        launch = pod.launch
-        source = _source(command, launch, folder=pod.folder)
-        program = Program(tuple(command), launch.environment, source=source, space=pod.space, join=pod.child.pid)
-        return await Command.start(self._children, program, stdin=stdin)
-
-    # --- sockets
-
-    def socket_in(self, key: str, family: socket.AddressFamily, kind: socket.SocketKind) -> socket.socket:
-        return self._place(key).socket(family, kind)
+    async def execute(self, key: str, command: Sequence[str], *, stdin: bool) -> Process:
+        pod, pipe = self._pods[key], subprocess.PIPE
+        return await asyncio.create_subprocess_exec(
+            *command,
+            stdin=pipe if stdin else subprocess.DEVNULL,
+            stdout=pipe,
+            stderr=pipe,
+            env=_environment(pod.launch),
+            start_new_session=True,
+            preexec_fn=functools.partial(system.join, pod.process),
+        )
 
     async def dial(self, key: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        sock = self.socket_in(key, socket.AF_INET, socket.SOCK_STREAM)
-        try:
-            sock.settimeout(0)
-            await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return await asyncio.open_connection(sock=sock)
-        except BaseException:
-            sock.close()
-            raise
+        return await connect(self, key, ("127.0.0.1", port))
 
-    def _place(self, name: str) -> Space:
-        """A pod's, a node's or an outsider's namespace. Raises KeyError."""
-        if name in self._pods and (space := self._pods[name].space):
-            return space
-        host = self._network.nodes.get(name) or self._network.outsiders[name.removeprefix("outside/")]
-        return host.space
+    def socket_in(self, key: str, family: socket.AddressFamily, kind: socket.SocketKind) -> socket.socket:
+        return self._space(key).socket(family, kind)
 
-    # --- rules and links
+    def _space(self, place: str) -> Space:
+        """A pod's, a node's or an outsider's network namespace. Raises KeyError."""
+        return self._pods[place].space if place in self._pods else self._places[place]
 
     async def apply(self, node: str, rules: str) -> None:
-        stdin = os.memfd_create("rules")
-        os.write(stdin, rules.encode())
-        os.lseek(stdin, 0, os.SEEK_SET)
-        log = Log()
-        writing = log.take()
-        program = Program((self._nft, "-f", "-"), space=self._network.nodes[node].space)
-        child = await self._children.start(program, streams=(stdin, writing, writing))
-        refused, said = await child.ended, log.text().decode(errors="replace").strip()
-        log.close()
-        if refused:
-            raise seams.RulesRefused(said)
+        await asyncio.to_thread(_apply, self._places[node], rules)
 
     def forget(self, node: str, address: str, port: int, protocol: str) -> int:
-        return self._network.nodes[node].tracking.forget(address, port, protocol=protocol)
+        return self._places[node].forget(address, port, protocol)
 
     def announce(self, address: str, node: str) -> None:
-        self._network.announce(address, node)
+        if node:
+            self._lead(address, node)
+        else:
+            self._hub.unroute(address)
 
-    def alter_route(self, node: str, network: str, via: str = "") -> None:
-        """Lead a network to another next hop on the nodes' link; without one, take the node's route to it away."""
-        self._network.route(self._network.nodes[node], network, via=via)
+    def _lead(self, network: str, node: str) -> None:
+        self._hub.route(network, self._ports[node], via=_PLACES[node][":" in network])
 
-    def link(self, node: str, *, up: bool) -> None:
-        """Unplug a node from the link that nodes and outsiders share, or plug it in again; nobody is told."""
-        self._network.link(node, up=up)
+    def block(self, node: str, network: str) -> None:
+        """Take a node's way to a network away: what it sends there is lost."""
+        self._places[node].block(network)
 
-    def mtu(self, node: str, size: int) -> None:
-        """The longest packet of a node's link: a longer one is refused on its way out, and lost on its way in.
-
-        Below 1280 a link has no IPv6.
-        """
-        self._network.mtu(node, size)
-
-    async def close(self) -> None:
-        """End every pod at once, and the network."""
-        await asyncio.gather(*(self.stop(key, 0) for key in list(self._pods)))
-        self._network.close()
+    def unplug(self, node: str) -> None:
+        """Pull a node's cable; nobody is told."""
+        self._hub.switch(self._ports[node], up=False)
 
 
-def _has_network(launch: seams.Launch) -> bool:
-    """Whether it has a network namespace of its own, other than outsiders and pods on their node's network."""
-    return bool(launch.node) and not launch.host_network
+def _apply(space: Space, rules: str) -> None:
+    with space.entered():
+        done = subprocess.run([nft(), "-f", "-"], input=rules, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise seams.RulesRefused(done.stderr.strip())
 
 
-def _program(launch: seams.Launch, folder: Path, *, space: Space | None) -> Program:
-    """Write the pod's files and say how its process is started. Raises OSError where a folder can't be mounted on."""
-    mounts: list[tuple[str, str]] = []
-    for number, (target, files) in enumerate(launch.files.items()):
-        mount_point(target)
-        place = folder if files or not launch.uid else _shared(launch.uid)
-        mounts.append((_written(place / (str(number) if files else target.strip("/").replace("/", "-")), files), target))
+def _end_of(process: int) -> asyncio.Future[int]:
+    loop = asyncio.get_running_loop()
+    ended = loop.create_future()
+
+    def reap() -> None:
+        loop.remove_reader(process)
+        found = os.waitid(os.P_PIDFD, process, os.WEXITED)
+        assert found
+        ended.set_result(found.si_status + 128 * (found.si_code != os.CLD_EXITED))
+
+    loop.add_reader(process, reap)
+    return ended
+
+
+def _order(launch: seams.Launch, folder: Path) -> Mapping[str, Any]:
+    """Write the pod's files and say to the zygote how its process is started. Raises OSError where a folder can't be mounted on."""
     hostname = launch.hostname or launch.key.rpartition("/")[2]
-    own = _written(folder / "etc", {"resolv.conf": launch.resolv_conf, "hosts": launch.hosts, "hostname": f"{hostname}\n"})
-    mounts += [(f"{own}/{name}", f"/etc/{name}") for name in OWN]
-    return Program(
-        launch.command,
-        {"HOSTNAME": hostname, **launch.environment},
-        source=_source(launch.command, launch, folder=folder),
-        space=space,
-        apart=True,
-        hostname=hostname,
-        mounts=tuple(mounts),
-        empty=tuple(target for target, files in launch.files.items() if not files),
-    )
+    own = {"resolv.conf": launch.resolv_conf, "hosts": launch.hosts, "hostname": f"{hostname}\n"}
+    for target, files in {"/etc": own, **launch.files}.items():
+        place = Path(f"{folder}{target}")
+        for made in (place, Path(target)):
+            made.mkdir(parents=True, exist_ok=True)
+        if not files:
+            _share(place, Path(f"{_shared(launch.key)}{target}"))
+        for name, text in files.items():
+            (place / name).write_text(text)
+    return {
+        "command": launch.command,
+        "environment": _environment(launch),
+        "hostname": hostname,
+        "files": str(folder),
+        "mounts": [*launch.files, *(f"/etc/{name}" for name in own)],
+        "writable": [target for target, files in launch.files.items() if not files],
+    }
 
 
-def _shared(uid: str) -> Path:
-    """Where the folders lie that all containers of a pod can write to, by the place where they are mounted."""
-    return Path(STATE, "shared", uid)
+def _share(place: Path, shared: Path) -> None:
+    shared.mkdir(parents=True, exist_ok=True)
+    place.rmdir()
+    place.symlink_to(shared)
 
 
-def _written(folder: Path, files: Mapping[str, str]) -> str:
-    for name, text in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    folder.mkdir(parents=True, exist_ok=True)
-    return str(folder)
+def _shared(key: str) -> Path:
+    """Where the folders lie that all containers of a pod can write to."""
+    return Path(system.STATE, "shared", key)
 
 
-def _source(command: Sequence[str], launch: seams.Launch, *, folder: Path) -> str:
-    """Where a pod's Python file is outside of the pod; empty where it is no file of its own."""
-    name = command[script(command)]
-    for number, (target, files) in enumerate(launch.files.items()):
-        inner = os.path.relpath(name, target)
-        if inner in files:
-            return str(folder / str(number) / inner)
-    return ""
+def _environment(launch: seams.Launch) -> dict[str, str]:
+    return {"PATH": _PATH, **launch.environment}

@@ -1,7 +1,8 @@
-"""The lab's wires: nodes and outsiders on one bridge, a routed pair of interfaces for each pod, and no way out.
+"""The lab's wires: network namespaces, and what their kernel is asked by netlink.
 
-A pod sends everything to its node, whose forward hook so meets all of it, from one pod to another of the same node too. Hardware
-addresses are fixed and neighbours are known for good: no packet waits for ARP or neighbour discovery.
+Every namespace has one way out, a pair of interfaces: a pod's leads to its node, a node's and an outsider's to the hub, which leads nowhere
+else. So a node's forward hook meets all that its pods send, from one to another of the same node too. Nobody asks for hardware addresses,
+as both ends of a pair have the same: no packet waits for ARP or neighbour discovery.
 """
 
 from __future__ import annotations
@@ -9,172 +10,160 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import itertools
-from collections.abc import Iterator, Sequence
+import os
+import socket
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
-from netproof.lab import seams
-from netproof.lab.netlink import Links, Tracking
-from netproof.lab.system import Space
+from netproof.lab import system
 
-_INTERFACE = "eth0"
-_GATEWAYS = ("169.254.1.1", "fe80::1")  # nobody has these addresses; the pods' neighbour entries make them their node
 _EVERYWHERE = ("0.0.0.0/0", "::/0")
-_NODE_MAC = "02:00:00:00:00:01"
+_GATEWAYS = ("169.254.1.1", "fe80::1")  # nobody has these; what is sent there reaches the other end of the pair
+_LO, _ETH0 = 1, 1000  # numbers of interfaces: of eth0, and after it those of the other ends
+_NUMBERS = itertools.count(_ETH0 + 1)
+_MAC = bytes((2, 0, 0, 0, 0, 1))
+_FAMILIES = (socket.AF_INET, socket.AF_INET6)
 # Refusals must be seen at any rate, links be ready at once, and nothing depend on what this machine has set for itself.
 _OFF = ("rp_filter", "send_redirects", "accept_redirects", "route_localnet")
-_OFF6 = ("disable_ipv6", "accept_ra", "accept_dad")
-_HOST_SETTINGS = {
+_OFF6 = ("disable_ipv6", "accept_ra", "accept_dad", "dad_transmits")
+_SETTINGS = {
     "ipv4/ip_forward": "0",  # first: it sets others
-    "ipv4/icmp_ratelimit": "0",
     "ipv4/icmp_ratemask": "0",
-    "ipv6/icmp/ratelimit": "0",
     "ipv6/icmp/ratemask": "\n",
-    "ipv4/icmp_msgs_per_sec": "1000000000",
-    "ipv4/icmp_msgs_burst": "1000000000",
-    "ipv4/ping_group_range": "0 0",
-    "ipv4/ip_unprivileged_port_start": "0",
     **{f"ipv4/conf/{scope}/{name}": "0" for scope in ("all", "default") for name in _OFF},
     **{f"ipv6/conf/{scope}/{name}": "0" for scope in ("all", "default") for name in _OFF6},
-    "ipv6/conf/default/dad_transmits": "0",
 }
-_NODE_SETTINGS = {**_HOST_SETTINGS, "ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1"}
+_FORWARDING = {"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1"}
+
+_CURRENT = "/proc/thread-self/ns/net"
+_ROUTING, _NETFILTER = 0, 12
+_NEW_LINK, _NEW_ADDRESS, _NEW_ROUTE, _DEL_ROUTE, _CT_GET, _CT_DELETE = 16, 20, 24, 25, 0x101, 0x102
+_REQUEST, _ACK, _DUMP, _PUT, _ERROR, _DONE = 0x1, 0x4, 0x300, 0x500, 2, 3
+_UP, _NOARP, _NODAD, _ONLINK, _UNICAST, _BLACKHOLE = 0x1, 0x80, 0x2, 0x4, 1, 6
 
 
-class Host:
-    """A network namespace that stays: a node, an outsider, or the hub with the bridge."""
+class Space:
+    """A new network namespace, held by a descriptor: it lives until `close`, and until the last process and socket in it have gone.
 
-    def __init__(self, *, forwards: bool) -> None:
-        self.space = Space.new()
-        self.links = Links(self.space)
-        self.tracking = Tracking(self.space)
-        self.space.configure(_NODE_SETTINGS if forwards else _HOST_SETTINGS)
-        self.links.switch("lo", up=True)
+    What is asked of it is done, or refused by OSError, when a call returns.
+    """
+
+    def __init__(self, *, forwards: bool = False) -> None:
+        with _coming_back():
+            system.unshare(system.NEWNET)
+            self.fd = os.open(_CURRENT, os.O_RDONLY)
+            for name, value in (_SETTINGS | (_FORWARDING if forwards else {})).items():
+                with contextlib.suppress(FileNotFoundError):  # this kernel has it not, or not for each namespace
+                    Path("/proc/sys/net", name).write_text(value)
+        self.switch(_LO, up=True)
 
     def close(self) -> None:
-        self.links.close()
-        self.tracking.close()
-        self.space.close()
+        os.close(self.fd)
 
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[None]:
+        """For one stretch of this thread without `await`; sockets made in it stay in the namespace, and so does what is started in it."""
+        with _coming_back():
+            system.setns(self.fd, system.NEWNET)
+            yield
 
-class Network:
-    """Nodes, outsiders and pods, wired; everything here is done when it returns."""
+    def socket(self, family: int, kind: int, protocol: int = 0) -> socket.socket:
+        with self.entered():
+            return socket.socket(family, kind, protocol)
 
-    def __init__(self) -> None:
-        self._hub = Host(forwards=False)
-        self._hub.links.bridge("lab")
-        self._numbers = itertools.count(1)
-        self.nodes = {name: Host(forwards=True) for name in seams.NODES}
-        self.outsiders = {name: Host(forwards=False) for name in seams.OUTSIDERS}
-        places = {**self.nodes, **self.outsiders}
-        for name, host in places.items():
-            self._plug(name, host)
-        for one, other in itertools.permutations(places, 2):
-            for address in _addresses(other):
-                places[one].links.neighbour(_INTERFACE, address, mac_address=_mac(other))
-        for name, host in places.items():
-            self._lead(name, host)
+    def lead(self, space: Space, addresses: Sequence[str], *, source: Sequence[str] = ()) -> int:
+        """Give another namespace these addresses, and a pair of interfaces to this one: the number of the one here.
 
-    def _plug(self, name: str, host: Host) -> None:
-        macs = (f"02:01{_mac(name)[5:]}", _mac(name))
-        self._hub.links.veth(name, _INTERFACE, peer_space=host.space, macs=macs, mtu=seams.MTU)
-        self._hub.links.enslave(name, "lab")
-        host.links.switch(_INTERFACE, up=True)
-        for address, network in zip(_addresses(name), seams.NODE_NETWORKS, strict=True):
-            host.links.address(_INTERFACE, f"{address}/{network.partition('/')[2]}")
-
-    def _lead(self, name: str, host: Host) -> None:
-        """Routes to the pods of other nodes; a node sends what it knows no way for to an outsider, where it ends."""
-        for node in seams.NODES:
-            if node != name:
-                for network, via in zip(seams.pod_networks(node), seams.node_addresses(node), strict=True):
-                    host.links.route(network, _INTERFACE, via=via)
-        if name in self.nodes:
-            for network, via in zip(_EVERYWHERE, seams.outsider_addresses(seams.OUTSIDERS[0]), strict=True):
-                host.links.route(network, _INTERFACE, via=via)
-
-    def join(self, node: str, addresses: Sequence[str]) -> Space:
-        """A new namespace with these addresses, wired to the node."""
-        host, number = self.nodes[node], next(self._numbers)
-        name, pod_mac = (
-            f"pod{number}",
-            f"02:02:{number >> 24 & 255:02x}:{number >> 16 & 255:02x}:{number >> 8 & 255:02x}:{number & 255:02x}",
-        )
-        space = Space.new()
-        try:
-            space.configure(_HOST_SETTINGS)
-            host.links.veth(name, _INTERFACE, peer_space=space, macs=(_NODE_MAC, pod_mac), mtu=seams.MTU)
-            with _links(space) as links:
-                for interface in ("lo", _INTERFACE):
-                    links.switch(interface, up=True)
-                for address in addresses:
-                    _give(links, address)
-            for address in addresses:
-                host.links.neighbour(name, address, mac_address=pod_mac)
-                host.links.route(_single(address), name, source=_of_family(address, seams.node_addresses(node)))
-        except BaseException:
-            self.part(node, addresses, space=space)
-            raise
-        return space
-
-    def part(self, node: str, addresses: Sequence[str], *, space: Space) -> None:
-        """Lead nothing to a pod any more, and let go of its namespace, with which its interfaces go.
-
-        To delete an interface takes 30 ms in which nothing else would be done; the kernel, left to it, does many at once.
+        `source`: this namespace's own addresses, IPv4 and IPv6, which it speaks from.
         """
+        number = next(_NUMBERS)
+        there = _link(_ETH0, _NOARP, _NOARP) + _pack({1: _MAC, 3: b"eth0", 28: struct.pack("=I", space.fd)})
+        here = {1: _MAC, 3: f"pair{number}".encode(), 18: {1: b"veth", 2: {1: there}}}
+        self._ask(_NEW_LINK, _link(number, _UP | _NOARP, _UP | _NOARP) + _pack(here), _PUT)
+        space.switch(_ETH0, up=True)  # it can't be before the other end is there
         for address in addresses:
-            self.nodes[node].links.unroute(_single(address))
-        space.close()
+            family, packed = ":" in address, ipaddress.ip_address(address).packed
+            body = struct.pack("=BBBBi", _FAMILIES[family], 8 * len(packed), _NODAD, 0, _ETH0)
+            space._ask(_NEW_ADDRESS, body + _pack({1: packed, 2: packed}), _PUT)
+            space.route(_EVERYWHERE[family], _ETH0, via=_GATEWAYS[family], source=address)
+            self.route(address, number, source=source[family] if source else "")
+        return number
 
-    def announce(self, address: str, node: str) -> None:
-        for outsider in self.outsiders.values():
-            self.route(outsider, _single(address), via=_of_family(address, seams.node_addresses(node)) if node else "")
+    def switch(self, number: int, *, up: bool) -> None:
+        self._ask(_NEW_LINK, _link(number, _UP * up, _UP))
 
-    def route(self, host: Host, network: str, *, via: str) -> None:
-        if via:
-            host.links.route(network, _INTERFACE, via=via)
-        else:
-            host.links.unroute(network)
+    def route(self, network: str, number: int, *, via: str = "", source: str = "") -> None:
+        """Lead a network to an interface, in place of a route that is there. `via` need not be in a network of the interface."""
+        addresses = {kind: ipaddress.ip_address(address).packed for kind, address in ((5, via), (7, source)) if address}
+        self._ask(_NEW_ROUTE, _route(network, _UNICAST, _ONLINK if via else 0) + _pack({4: struct.pack("=I", number), **addresses}), _PUT)
 
-    def link(self, node: str, *, up: bool) -> None:
-        """Pull a node's cable or plug it in again, at the hub's end: the node's addresses and routes stay."""
-        self._hub.links.switch(node, up=up)
+    def block(self, network: str) -> None:
+        """Lead a network nowhere: what is sent there is lost."""
+        self._ask(_NEW_ROUTE, _route(network, _BLACKHOLE), _PUT)
 
-    def mtu(self, node: str, size: int) -> None:
-        self.nodes[node].links.mtu(_INTERFACE, size)
+    def unroute(self, network: str) -> None:
+        """Remove the route to a network; no error where there is none."""
+        with contextlib.suppress(ProcessLookupError):
+            self._ask(_DEL_ROUTE, _route(network))
 
-    def close(self) -> None:
-        for host in (self._hub, *self.nodes.values(), *self.outsiders.values()):
-            host.close()
+    def forget(self, address: str, port: int, protocol: str) -> int:
+        """Delete the tracked connections whose original destination this is; how many there were."""
+        family, packed, count = ":" in address, ipaddress.ip_address(address).packed, 0
+        number: int = getattr(socket, f"IPPROTO_{protocol.upper()}")
+        wanted = (_pack({4 if family else 2: packed}), _pack({1: bytes([number])}), _pack({3: port.to_bytes(2, "big")}))
+        head = struct.pack("=BBH", _FAMILIES[family], 0, 0)
+        for entry in self._ask(_CT_GET, head, _DUMP, protocol=_NETFILTER):
+            original = entry[4 : 4 + struct.unpack_from("=H", entry, 4)[0]]  # the first attribute of an entry
+            if all(part in original for part in wanted):
+                with contextlib.suppress(FileNotFoundError):  # it has ended by itself meanwhile
+                    self._ask(_CT_DELETE, head + original, protocol=_NETFILTER)
+                    count += 1
+        return count
+
+    def _ask(self, kind: int, body: bytes, flags: int = 0, *, protocol: int = _ROUTING) -> list[bytes]:
+        found: list[bytes] = []
+        with self.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol) as sock:
+            sock.send(struct.pack("=IHHII", 16 + len(body), kind, flags | _REQUEST | _ACK, 0, 0) + body)
+            while True:
+                data = sock.recv(1 << 17)
+                while data:
+                    length, answer = struct.unpack_from("=IH", data)
+                    if answer in (_ERROR, _DONE):
+                        if code := -struct.unpack_from("=i", data, 16)[0]:
+                            raise OSError(code, os.strerror(code))
+                        return found
+                    found.append(data[16:length])
+                    data = data[(length + 3) & ~3 :]
 
 
 @contextlib.contextmanager
-def _links(space: Space) -> Iterator[Links]:
-    links = Links(space)
+def _coming_back() -> Iterator[None]:
+    home = os.open(_CURRENT, os.O_RDONLY)
     try:
-        yield links
+        yield
     finally:
-        links.close()
+        system.setns(home, system.NEWNET)
+        os.close(home)
 
 
-def _give(links: Links, address: str) -> None:
-    """An address of a pod, and the way out of it."""
-    gateway = _of_family(address, _GATEWAYS)
-    links.address(_INTERFACE, _single(address))
-    links.neighbour(_INTERFACE, gateway, mac_address=_NODE_MAC)
-    links.route(_of_family(address, _EVERYWHERE), _INTERFACE, via=gateway, source=address)
+def _pack(attributes: Mapping[int, Any]) -> bytes:
+    """Attributes by the kernel's numbers for them: bytes, or others nested in one."""
+    packed = b""
+    for kind, value in attributes.items():
+        data = value if isinstance(value, bytes) else _pack(value)
+        packed += struct.pack("=HH", 4 + len(data), kind) + data + bytes(-len(data) % 4)
+    return packed
 
 
-def _addresses(name: str) -> tuple[str, str]:
-    return seams.node_addresses(name) if name in seams.NODES else seams.outsider_addresses(name)
+def _link(number: int, flags: int, which: int) -> bytes:
+    return struct.pack("=BxHiII", 0, 0, number, flags, which)
 
 
-def _mac(name: str) -> str:
-    return f"02:00:00:00:01:{int(ipaddress.ip_address(_addresses(name)[0])) & 255:02x}"
-
-
-def _single(address: str) -> str:
-    return str(ipaddress.ip_network(address))
-
-
-def _of_family(address: str, pair: Sequence[str]) -> str:
-    """The IPv4 or the IPv6 one of a pair, as the address is."""
-    return pair[":" in address]
+def _route(network: str, kind: int = 0, flags: int = 0) -> bytes:
+    target = ipaddress.ip_network(network)
+    main, static, anywhere = 254, 4, 0
+    family = _FAMILIES[target.version == 6]
+    head = struct.pack("=BBBBBBBBI", family, target.prefixlen, 0, 0, main, static, anywhere, kind, flags)
+    return head + _pack({1: target.network_address.packed})

@@ -1,11 +1,10 @@
-"""Small parts for what runs in the event loop: waits for the first of several things, and sockets that listen in pods and on nodes."""
+"""Small parts for what runs in the event loop: waits for the first of several things, and sockets in pods and on nodes."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 from collections.abc import Awaitable
-from contextlib import suppress
 
 from netproof.lab.seams import Runtime
 
@@ -22,12 +21,6 @@ async def either(*waits: Awaitable[object]) -> None:
         task.result()
 
 
-async def within(event: asyncio.Event, seconds: float) -> None:
-    """Wait for an event, no longer than that."""
-    with suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), seconds)
-
-
 def listener(runtime: Runtime, place: str, port: int, kind: socket.SocketKind) -> socket.socket:
     """A socket in a pod or on a node, bound to a port in both families. Raises OSError, KeyError."""
     made = runtime.socket_in(place, socket.AF_INET6, kind)
@@ -40,3 +33,15 @@ def listener(runtime: Runtime, place: str, port: int, kind: socket.SocketKind) -
         made.close()
         raise
     return made
+
+
+async def connect(runtime: Runtime, place: str, address: tuple[str, int]) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection from a pod or a node. Raises OSError, KeyError."""
+    made = runtime.socket_in(place, socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        made.settimeout(0)
+        await asyncio.get_running_loop().sock_connect(made, address)
+    except BaseException:
+        made.close()
+        raise
+    return await asyncio.open_connection(sock=made)

@@ -13,7 +13,6 @@ Snapshot = Mapping[str, Sequence[Object]]  # kind -> its objects, of all namespa
 
 NODES = ("lab-1", "lab-2", "lab-3")
 OUTSIDERS = ("a", "b")
-MTU = 1500
 DOMAIN = "cluster.local"
 POD_NETWORKS = ("10.244.0.0/16", "fd00:244::/48")
 SERVICE_NETWORKS = ("10.96.0.0/16", "fd00:96::/112")
@@ -46,7 +45,8 @@ def outsider_addresses(name: str) -> tuple[str, str]:
 class Launch:
     """A pod to be started. `key` is `namespace/name`; an outsider is a Launch without a node, at its own addresses.
 
-    `files`: folder in the pod -> file name -> text. `addresses`: IPv4, IPv6, or fewer.
+    `files`: folder in the pod -> file name -> text; those without a file can be written to, and are shared by all that is started under
+    the key until `Runtime.discard`. `addresses`: IPv4, IPv6, or fewer.
     """
 
     key: str
@@ -59,39 +59,35 @@ class Launch:
     hosts: str = ""
     hostname: str = ""
     host_network: bool = False
-    uid: str = ""  # of the pod: its containers share the folders of `files` that are empty
+
+
+Process = asyncio.subprocess.Process
 
 
 class RulesRefused(Exception):  # noqa: N818
     """nft did not take a rule set; the text is what it said. What was in force before still is."""
 
 
-class Process(Protocol):
-    """A command that was started in a pod, as `asyncio.subprocess.Process`."""
-
-    stdin: asyncio.StreamWriter | None
-    stdout: asyncio.StreamReader | None
-    stderr: asyncio.StreamReader | None
-
-    async def wait(self) -> int: ...
-
-    def kill(self) -> None: ...
-
-
 class Runtime(Protocol):
     """The machine below: pods as processes in namespaces, and rules on nodes. Everything is called in one event loop."""
 
     async def start(self, launch: Launch) -> None:
-        """Make the pod's namespaces, addresses and process. Raises OSError, and then nothing of it is left."""
+        """Make the pod's namespaces, addresses and process; its program has begun when this returns.
+
+        Raises OSError where there can be no process, and then nothing of it is left.
+        """
 
     async def stop(self, key: str, grace: float) -> None:
-        """End the process (SIGTERM, after `grace` seconds SIGKILL) and remove all that is its; no error where it is gone already."""
+        """End the process (SIGTERM, after `grace` seconds SIGKILL) and remove all that is its; no error where it is gone already.
 
-    def discard(self, uid: str) -> None:
-        """Remove what a pod's containers shared; no error where there is nothing."""
+        A stop that is cancelled has asked the process to end, and no more.
+        """
 
-    def exit_code(self, key: str) -> int | None:
-        """The exit code of a pod's process that has ended, None while it runs. Raises KeyError for a pod that was never started."""
+    def discard(self, key: str) -> None:
+        """Remove what the containers of a pod shared; no error where there is nothing."""
+
+    async def wait(self, key: str) -> int:
+        """The exit code of a pod's process, once it has ended, as a shell counts. Raises KeyError for a pod that is not there."""
 
     def log(self, key: str) -> bytes:
         """What its process has written to stdout and stderr, the last 256 KiB."""

@@ -1,28 +1,22 @@
-"""What Python 3.11 does not offer of Linux: namespaces, mounts and prctl, and a network namespace as a value.
-
-Imported before the zygote is forked, so it imports little.
-"""
+"""What Python 3.11 does not offer of Linux: namespaces, mounts, prctl. Imported before the zygote is forked, so it imports little."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
-import socket
+import subprocess
 from pathlib import Path
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
 
 NEWNS, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET = 0x20000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000
 OWN = ("resolv.conf", "hosts", "hostname")  # in /etc: the lab's own, for pods to put theirs over
 STATE = "/.lab"
-HARMLESS = 0xE  # for a mount: no devices, no set-user-id programs, no programs
 _HOST = "/.host"
 _RDONLY, _REMOUNT, _BIND, _RECURSIVE, _PRIVATE = 0x1, 0x20, 0x1000, 0x4000, 0x40000
+_HARMLESS = 0xE  # for a mount: no devices, no set-user-id programs, no programs
 _MOUNT_SETATTR, _AT_FDCWD, _AT_RECURSIVE = 442, -100, 0x8000
-_SET_PDEATHSIG = 1
+_SET_PDEATHSIG, _SIGKILL = 1, 9
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -43,7 +37,18 @@ def setns(fd: int, flags: int) -> None:
 
 def die_with_parent() -> None:
     """Be killed when the parent thread ends. Set it after every change of credentials: they clear it."""
-    _call("prctl", ctypes.c_int(_SET_PDEATHSIG), ctypes.c_ulong(9))
+    _call("prctl", ctypes.c_int(_SET_PDEATHSIG), ctypes.c_ulong(_SIGKILL))
+
+
+def join(process: int) -> None:
+    """Between fork and exec: enter the mounts, host name and network of a process, given its pidfd. In /proc are the lab's processes."""
+    try:
+        setns(process, NEWNS | NEWUTS | NEWNET)
+    except OSError:  # it ended this moment
+        os._exit(128 + _SIGKILL)
+    unshare(NEWNS)
+    show_processes()
+    os.chdir("/")
 
 
 def mount(source: str, target: str, *, kind: str = "", flags: int = 0) -> None:
@@ -51,50 +56,42 @@ def mount(source: str, target: str, *, kind: str = "", flags: int = 0) -> None:
 
 
 def bind(source: str, target: str) -> None:
-    mount(source, target, flags=_BIND)
+    mount(source, target, flags=_BIND | _RECURSIVE)
+
+
+def read_only(target: str) -> None:
+    """Make a mount and all below it read-only. Raises OSError on Linux before 5.12."""
+    settings = (ctypes.c_uint64 * 4)(_RDONLY, 0, 0, 0)
+    path, size = ctypes.c_char_p(target.encode()), ctypes.c_size_t(ctypes.sizeof(settings))
+    _call("syscall", ctypes.c_long(_MOUNT_SETATTR), ctypes.c_int(_AT_FDCWD), path, ctypes.c_uint(_AT_RECURSIVE), settings, size)
 
 
 def writable(target: str) -> None:
-    """Make one mount writable, below a root that was made read-only."""
-    mount("", target, flags=_BIND | _REMOUNT)
+    """Make a mount, and none below it, writable again."""
+    mount("none", target, flags=_REMOUNT | _BIND)
 
 
-def read_only_root() -> None:
-    """Make every mount that this namespace sees read-only. Where the kernel cannot (before 5.12), they stay as they are."""
-    settings = (ctypes.c_uint64 * 4)(_RDONLY, 0, 0, 0)
-    path, size = ctypes.c_char_p(b"/"), ctypes.c_size_t(ctypes.sizeof(settings))
+def show_processes() -> None:
+    """Show the processes of this PID namespace in /proc. In a container that may be refused; then /proc stays what it was."""
     with contextlib.suppress(OSError):
-        _call("syscall", ctypes.c_long(_MOUNT_SETATTR), ctypes.c_int(_AT_FDCWD), path, ctypes.c_uint(_AT_RECURSIVE), settings, size)
+        mount("proc", "/proc", kind="proc", flags=_HARMLESS)
 
 
 def enter_user_namespace() -> None:
     """Become root of a new user namespace: of root with every id it has, of anybody else with its own. One thread only."""
-    user, group = os.geteuid(), os.getegid()
-    ready, go = os.pipe()
-    writer = os.fork()  # the ids are given by a process outside
-    if not writer:
-        os.close(go)
-        os.read(ready, 1)
-        os._exit(_map_ids(os.getppid(), user, group=group))
-    os.close(ready)
+    if user := os.geteuid():
+        maps = {"setgroups": "deny", "uid_map": f"0 {user} 1", "gid_map": f"0 {os.getegid()} 1"}
+    else:
+        maps = {name: _identity(name) for name in ("uid_map", "gid_map")}
+    given = [f"printf '{text}' >/proc/{os.getpid()}/{name}" for name, text in maps.items()]
+    script = "\n".join(["read go", *given])
+    writer = subprocess.Popen(["sh", "-ec", script], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)  # the ids are given from outside
     try:
         unshare(NEWUSER)
     finally:
-        os.close(go)
-        status = os.waitstatus_to_exitcode(os.waitpid(writer, 0)[1])
-    if status:
-        raise OSError(status, f"uid_map: {os.strerror(status)}")
-
-
-def _map_ids(pid: int, user: int, *, group: int) -> int:
-    try:
-        if user:
-            Path(f"/proc/{pid}/setgroups").write_text("deny")
-        for name, own in (("uid_map", user), ("gid_map", group)):
-            Path(f"/proc/{pid}/{name}").write_text(f"0 {own} 1" if user else _identity(name))
-    except OSError as error:
-        return error.errno or 1
-    return 0
+        writer.communicate(b"go\n")
+    if writer.returncode:
+        raise PermissionError(errno.EPERM, "uid_map: not permitted")
 
 
 def _identity(name: str) -> str:
@@ -104,96 +101,24 @@ def _identity(name: str) -> str:
 
 
 def make_root() -> None:
-    """Give this mount namespace a root of its own, in memory: the machine's folders are links in it, and new ones can be made beside them.
+    """Give this mount namespace a root of its own, in memory: the machine's files are links in it, and folders can be made beside them.
 
-    `/etc` can be added to as well. The machine's own root is at `/.host`; nothing here changes it.
+    `/etc` can be added to as well. The machine's own root is at `/.host`, read-only.
     """
     mount("none", "/", flags=_RECURSIVE | _PRIVATE)
-    names = sorted(path.name for path in Path("/").iterdir())
-    root = Path("/proc")  # any folder that is always there; it is uncovered again when the new root moves away
-    mount("lab", str(root), kind="tmpfs")
-    for name in (_HOST, STATE, "/etc"):
+    shown = {folder: sorted(path.name for path in Path(folder).iterdir()) for folder in ("/", "/etc/")}
+    root = "/sys"  # any folder that is always there; it is uncovered again when the new root moves away
+    mount("lab", root, kind="tmpfs")
+    for name in (_HOST, STATE, "/etc", "/proc"):
         Path(f"{root}{name}").mkdir()
-    _link(names, root, origin=_HOST)
-    os.chdir(root)
-    _call("pivot_root", b".", b"." + _HOST.encode())
-    os.chdir("/")
-    etc = Path("/etc")
     for name in OWN:
-        (etc / name).touch()
-    _link((path.name for path in Path(_HOST, "etc").iterdir()), etc, origin=f"{_HOST}/etc")
-
-
-def _link(names: Iterable[str], folder: Path, *, origin: str) -> None:
-    for name in names:
-        with contextlib.suppress(FileExistsError):  # the new root has its own
-            (folder / name).symlink_to(f"{origin}/{name}")
-
-
-def mount_proc() -> None:
-    """Show the processes of this PID namespace in /proc. In a container that may be refused; then /proc stays the container's."""
-    proc = Path("/proc")
-    proc.unlink()
-    proc.mkdir()
-    try:
-        mount("proc", "/proc", kind="proc", flags=HARMLESS)
-    except OSError:
-        proc.rmdir()
-        proc.symlink_to(f"{_HOST}/proc")
-
-
-def mount_point(target: str) -> None:
-    """Make sure that something can be mounted there, without making anything on the machine. Raises OSError."""
-    path = Path(target)
-    if not path.exists():
-        if Path(_HOST) in path.resolve().parents:
-            raise FileNotFoundError(2, "not a folder of this machine, and none can be added to its folders", target)
-        path.mkdir(parents=True)
-
-
-class Space:
-    """A network namespace, held by a descriptor: it lives until `close`, and until the last process and socket in it have gone."""
-
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
-
-    @classmethod
-    def current(cls) -> Space:
-        return cls(os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC))
-
-    @classmethod
-    def new(cls) -> Space:
-        home = cls.current()
-        unshare(NEWNET)
-        try:
-            return cls.current()
-        finally:
-            setns(home.fd, NEWNET)
-            home.close()
-
-    @contextlib.contextmanager
-    def entered(self) -> Iterator[None]:
-        """For one stretch of this thread without `await`; sockets made in it stay in the namespace."""
-        home = Space.current()
-        setns(self.fd, NEWNET)
-        try:
-            yield
-        finally:
-            setns(home.fd, NEWNET)
-            home.close()
-
-    def socket(self, family: int, kind: int, protocol: int = 0) -> socket.socket:
-        with self.entered():
-            return socket.socket(family, kind, protocol)
-
-    def configure(self, settings: Mapping[str, str]) -> None:
-        """Write settings of /proc/sys/net; those that this kernel has not, or not for each namespace, are passed over."""
-        with self.entered():
-            for name, value in settings.items():
-                with contextlib.suppress(FileNotFoundError):
-                    Path("/proc/sys/net", name).write_text(value)
-
-    def close(self) -> None:
-        if self.fd >= 0:
-            os.close(self.fd)
-        self.fd = -1
+        Path(f"{root}/etc/{name}").touch()
+    for folder, names in shown.items():
+        for name in names:
+            with contextlib.suppress(FileExistsError):  # the new root has its own
+                Path(f"{root}{folder}{name}").symlink_to(f"{_HOST}{folder}{name}")
+    bind("/proc", f"{root}/proc")
+    os.chdir(root)
+    _call("pivot_root", b".", f".{_HOST}".encode())
+    os.chdir("/")
+    read_only(_HOST)

@@ -1,4 +1,4 @@
-"""Whether an object may be stored as it is, and if not why: rules and words of the API server, as far as networks are concerned.
+"""Whether an object may be stored as it is, and if not why: the API server's rules, as far as networks are concerned.
 
 Objects come completed (`resources`). What is looked at and has a wrong type raises what Python raises.
 """
@@ -7,331 +7,211 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
-from netproof.lab.refusal import Problems
-from netproof.lab.resources import external, has_health_port, has_node_ports, headless
+from netproof.lab.refusal import Cause, duplicate, forbidden, invalid, required, unsupported
+from netproof.lab.resources import USES, is_headless, places
 from netproof.lab.seams import Object
 
-PROTOCOLS = ("TCP", "UDP", "SCTP")
+Rule = Callable[[Any, str], Iterable[Cause]]  # of a value and where it stands: what is wrong with it
+Rules = Mapping[str, Sequence[Rule]]  # by the pattern of the places where they hold
+
 _WORD = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_DOTTED = rf"{_WORD}(\.{_WORD})*"
 _NAME = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
-_ENDS = "must start and end with an alphanumeric character"
-_LABELLED = f"alphanumeric characters, '-', '_' or '.', and {_ENDS}"
-_FORMS = {  # pattern, length, what is said, an example
-    "label": (_WORD, 63, f"a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and {_ENDS}", "my-name"),
-    "service": (
-        "[a-z]([-a-z0-9]*[a-z0-9])?",
-        63,
-        "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an "
-        "alphanumeric character",
-        "my-name",
-    ),
-    "subdomain": (
-        rf"{_WORD}(\.{_WORD})*",
-        253,
-        f"a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and {_ENDS}",
-        "example.com",
-    ),
-    "key": (_NAME, 63, f"name part must consist of {_LABELLED}", "MyName"),
-    "value": (f"({_NAME})?", 63, f"a valid label must be an empty string or consist of {_LABELLED}", "MyValue"),
-}
-_PORT_NAME = (
-    ("[^\n]{0,15}", "must be no more than 15 characters"),
-    ("[-a-z0-9]*", "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)"),
-    (".*[a-z].*", "must contain at least one letter (a-z)"),
-    ("(?!.*--).*", "must not contain consecutive hyphens"),
-    ("(?!-).*(?<!-)", "must not begin or end with a hyphen"),
+
+
+def validate(obj: Object, before: Object | None) -> Iterator[Cause]:
+    """What is wrong with an object that is to be created, or put in the place of `before`."""
+    yield from _every({**_METADATA, **_RULES.get(obj["kind"], {})})(obj, "")
+    old, spec = (before or {}).get("spec", {}), obj.get("spec", {})
+    if old and obj["kind"] == "Pod" and spec != old:
+        yield forbidden("spec", "pod updates may not change it")
+    for field in ("clusterIP", "clusterIPs", "ipFamilies") if old and obj["kind"] == "Service" else ():
+        was, now = old[field], spec[field]
+        if was != (now[: len(was)] if isinstance(was, list) else now):
+            yield invalid(f"spec.{field}", now, "may not change once set")
+
+
+# kinds of rules
+
+
+def _every(rules: Rules) -> Rule:
+    def rule(value: Any, at: str) -> Iterator[Cause]:
+        for pattern, applied in rules.items():
+            for place, found in places(value, pattern, at):
+                for one in applied:
+                    yield from one(found, place)
+
+    return rule
+
+
+def _must(hold: Callable[[Any], object], why: str) -> Rule:
+    return lambda value, at: [] if hold(value) else [invalid(at, value, why)]
+
+
+def _form(what: str, pattern: str, limit: int = 63) -> Rule:
+    why = f"a {what} has no more than {limit} bytes and matches '{pattern}'"
+    return _must(lambda text: len(text) <= limit and re.fullmatch(pattern, text), why)
+
+
+def _one_of(*choices: str) -> Rule:
+    return lambda value, at: [] if value in choices else [unsupported(at, value, choices)]
+
+
+def _needs(field: str) -> Rule:
+    return lambda value, at: [required(f"{at}.{field}")] if value.get(field, []) == [] else []
+
+
+def _unique(*fields: str) -> Rule:
+    """No two entries of a list agree in all the fields; those without the first of them don't count."""
+
+    def rule(entries: Sequence[Object], at: str) -> Iterator[Cause]:
+        keys = [{field: entry.get(field) for field in fields} for entry in entries]
+        for number, key in enumerate(keys):
+            if key[fields[0]] and key in keys[:number]:
+                yield duplicate(f"{at}[{number}]", key)
+
+    return rule
+
+
+_text = _must(lambda value: isinstance(value, str), "must be text")
+_label, _value = _form("lowercase RFC 1123 label", _WORD), _form("label value", f"({_NAME})?")
+_key = _form("qualified name", f"({_DOTTED}/)?(?=[^/]{{1,63}}$){_NAME}", 253 + 64)
+_port_name = _form("port name", "(?!.*--)(?=.*[a-z])" + _WORD, 15)
+_port = _must(lambda number: 1 <= number <= 65535, "must be between 1 and 65535, inclusive")
+_address = _must(lambda text: text == "None" or _made(ipaddress.ip_address, text), "must be a valid IP address")
+_network = _must(
+    lambda text: re.fullmatch(r"[^/]+/(0|[1-9]\d*)", text) and _made(ipaddress.ip_network, text),
+    "must be a valid CIDR value, with no bits set beyond the prefix length",
 )
-_IMMUTABLE_POD = (
-    "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,"
-    "`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),"
-    "`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)"
-)
 
 
-def validate(obj: Object, before: Object | None, problems: Problems) -> None:
-    """Note what is wrong with an object that is to be created, or put in the place of `before`."""
-    metadata, kind = obj["metadata"], obj["kind"]
-    _form({"Namespace": "label", "Service": "service"}.get(kind, "subdomain"), metadata["name"], "metadata.name", problems)
-    _labels(metadata.get("labels", {}), "metadata.labels", problems)
-    if kind in _CHECKS:
-        _CHECKS[kind](obj["spec"], problems)
-    if before and kind in _UPDATES:
-        _UPDATES[kind](obj["spec"], before["spec"], problems)
+def _made(make: Callable[[str], Any], text: str) -> Any:
+    with suppress(ValueError):
+        return make(text)
+    return None
 
 
-# words, numbers, addresses
-
-
-def _form(form: str, text: str, at: str, problems: Problems, *, shown: str = "") -> None:
-    pattern, limit, said, example = _FORMS[form]
-    if len(text) > limit:
-        problems.invalid(at, shown or text, f"must be no more than {limit} bytes")
-    if not re.fullmatch(pattern, text):
-        problems.invalid(at, shown or text, f"{said} (e.g. '{example}', regex used for validation is '{pattern}')")
-
-
-def _label_key(key: str, at: str, problems: Problems) -> None:
-    prefix, slash, name = key.rpartition("/")
-    if slash:
-        _form("subdomain", prefix, at, problems, shown=key)
-    _form("key", name, at, problems, shown=key)
-
-
-def _labels(labels: Mapping[str, str], at: str, problems: Problems) -> None:
+def _labels(labels: Mapping[str, str], at: str) -> Iterator[Cause]:
     for key, value in labels.items():
-        _label_key(key, at, problems)
-        _form("value", value, at, problems)
+        yield from (*_key(key, at), *_value(value, at))
 
 
-def _selector(selector: Object, at: str, problems: Problems) -> None:
-    _labels(selector.get("matchLabels", {}), f"{at}.matchLabels", problems)
-    for place, expression in enumerate(selector.get("matchExpressions", ())):
-        _expression(expression, f"{at}.matchExpressions[{place}]", problems)
+def _port_or_name(port: int | str, at: str) -> Iterable[Cause]:
+    return _port_name(port, at) if isinstance(port, str) else _port(port, at)
 
 
-def _expression(expression: Object, at: str, problems: Problems) -> None:
-    operator, values = expression.get("operator", ""), expression.get("values", ())
-    if operator not in ("In", "NotIn", "Exists", "DoesNotExist"):
-        problems.invalid(f"{at}.operator", operator, "not a valid selector operator")
-    elif operator in ("In", "NotIn") and not values:
-        problems.required(f"{at}.values", "must be specified when `operator` is 'In' or 'NotIn'")
-    elif operator in ("Exists", "DoesNotExist") and values:
-        problems.forbidden(f"{at}.values", "may not be specified when `operator` is 'Exists' or 'DoesNotExist'")
-    _label_key(expression.get("key", ""), f"{at}.key", problems)
-    for place, value in enumerate(values):
-        _form("value", value, f"{at}.values[{place}]", problems)
+def _expression(expression: Object, at: str) -> Iterator[Cause]:
+    operator = expression.get("operator", "")
+    has_values = {"In": True, "NotIn": True, "Exists": False, "DoesNotExist": False}.get(operator)
+    if has_values is None:
+        yield invalid(f"{at}.operator", operator, "not a valid selector operator")
+    elif has_values != bool(expression.get("values")):
+        yield (required if has_values else forbidden)(f"{at}.values", "must be specified for `operator` In and NotIn, and for no other")
 
 
-def _one_of(value: object, at: str, choices: Sequence[str], problems: Problems) -> None:
-    if value not in choices:
-        problems.unsupported(at, value, tuple(choices))
-
-
-def _port(port: int | str | None, at: str, problems: Problems) -> None:
-    """A number, or where it is text, a name."""
-    if isinstance(port, str):
-        for pattern, said in _PORT_NAME:
-            if not re.fullmatch(pattern, port):
-                problems.invalid(at, port, said)
-    elif port is None or not 1 <= port <= 65535:
-        problems.invalid(at, port or 0, "must be between 1 and 65535, inclusive")
-
-
-def _network(text: str, at: str, problems: Problems) -> Any:
-    """The network, None where it is none."""
-    try:
-        interface = ipaddress.ip_interface(text if re.fullmatch(r"[^/]+/\d+", text) else "")
-    except ValueError:
-        problems.invalid(at, text, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)")
-        return None
-    if re.search(r"/0\d", text):
-        problems.invalid(at, text, "must not have leading 0s in IP or prefix length")
-    elif interface.ip != interface.network.network_address:
-        problems.invalid(at, text, "must not have bits set beyond the prefix length")
-    return interface.network
-
-
-def _unique(entries: Iterable[Object], fields: Sequence[str], at: str, problems: Problems) -> None:
-    """No two entries agree in all the fields; those without the first of them don't count."""
-    seen: list[Object] = []
-    for place, entry in enumerate(entries):
-        key = {field: entry.get(field) for field in fields}
-        if entry.get(fields[0]) and key in seen:
-            problems.duplicate(at.format(place), entry[fields[0]] if len(fields) == 1 else key)
-        seen.append(key)
-
-
-# policies
-
-
-def _policy(spec: Object, problems: Problems) -> None:
-    _selector(spec["podSelector"], "spec.podSelector", problems)
-    for direction, side in (("ingress", "from"), ("egress", "to")):
-        for place, rule in enumerate(spec.get(direction, ())):
-            at = f"spec.{direction}[{place}]"
-            for number, port in enumerate(rule.get("ports", ())):
-                _policy_port(port, f"{at}.ports[{number}]", problems)
-            for number, peer in enumerate(rule.get(side, ())):
-                _peer(peer, f"{at}.{side}[{number}]", problems)
-    if len(spec["policyTypes"]) > 2:
-        problems.invalid("spec.policyTypes", spec["policyTypes"], "may not specify more than two policyTypes")
-        return
-    for place, name in enumerate(spec["policyTypes"]):
-        _one_of(name, f"spec.policyTypes[{place}]", ("Ingress", "Egress"), problems)
-
-
-def _policy_port(entry: Object, at: str, problems: Problems) -> None:
-    _one_of(entry["protocol"], f"{at}.protocol", PROTOCOLS, problems)
+def _end_port(entry: Object, at: str) -> Iterator[Cause]:
     port, end = entry.get("port"), entry.get("endPort")
-    if port is not None:
-        _port(port, f"{at}.port", problems)
-    if end is not None and isinstance(port, int):
-        if end < port:
-            problems.invalid(f"{at}.endPort", end, "must be greater than or equal to `port`")
-        _port(end, f"{at}.endPort", problems)
-    elif end is not None:
-        why = "not specified" if port is None else "non-numeric"
-        problems.invalid(f"{at}.endPort", end, f"may not be specified when `port` is {why}")
+    if end is not None and not (isinstance(port, int) and port <= end):
+        yield invalid(f"{at}.endPort", end, "must be greater than or equal to `port`, and that a number")
 
 
-def _peer(peer: Object, at: str, problems: Problems) -> None:
-    for name in ("podSelector", "namespaceSelector"):
-        _selector(peer.get(name, {}), f"{at}.{name}", problems)
-    if "ipBlock" in peer:
-        _block(peer["ipBlock"], f"{at}.ipBlock", problems)
-    if not peer:
-        problems.required(at, "must specify a peer")
-    elif "ipBlock" in peer and len(peer) > 1:
-        problems.forbidden(at, "may not specify both ipBlock and another peer")
+def _peer(peer: Object, at: str) -> Iterator[Cause]:
+    said = {"podSelector", "namespaceSelector", "ipBlock"} & peer.keys()
+    if not said:
+        yield required(at, "must specify a peer")
+    if "ipBlock" in said and len(said) > 1:
+        yield forbidden(at, "may not specify both ipBlock and another peer")
 
 
-def _block(block: Object, at: str, problems: Problems) -> None:
-    if not block.get("cidr"):
-        problems.required(f"{at}.cidr")
-        return
-    whole = _network(block["cidr"], f"{at}.cidr", problems)
-    for place, text in enumerate(block.get("except", ())):
-        part = _network(text, f"{at}.except[{place}]", problems)
-        if whole and part and (whole.version != part.version or whole == part or not part.subnet_of(whole)):
-            problems.invalid(f"{at}.except[{place}]", text, "must be a strict subset of `cidr`")
+def _excepts(block: Object, at: str) -> Iterator[Cause]:
+    whole = _made(ipaddress.ip_network, block.get("cidr", ""))
+    for number, text in enumerate(block.get("except", ()) if whole else ()):  # what is no network is told of by its own rule
+        part = _made(ipaddress.ip_network, text)
+        if part and (whole == part or whole.version != part.version or not part.subnet_of(whole)):
+            yield invalid(f"{at}.except[{number}]", text, "must be a strict subset of `cidr`")
 
 
-# services
+def _service(spec: Object, at: str) -> Iterator[Cause]:
+    ports, kind = spec.get("ports", []), spec["type"]
+    if not ports and not is_headless(spec):
+        yield required(f"{at}.ports")
+    for number, port in enumerate(ports):
+        if len(ports) > 1 and not port.get("name"):
+            yield required(f"{at}.ports[{number}].name")
+    for field, (has_use, said) in USES.items():
+        if field in spec and not has_use(spec):
+            yield forbidden(f"{at}.{field}", said)
+    if is_headless(spec) and kind != "ClusterIP":
+        yield invalid(f"{at}.clusterIPs[0]", "None", f"may not be set to 'None' for {kind} services")
+    if spec.get("ipFamilyPolicy", "SingleStack") == "SingleStack" and len(spec.get("ipFamilies", ())) > 1:
+        yield invalid(f"{at}.ipFamilyPolicy", "SingleStack", "must be RequireDualStack or PreferDualStack for several ipFamilies")
 
 
-def _service(spec: Object, problems: Problems) -> None:
-    _labels(spec.get("selector", {}), "spec.selector", problems)
-    _one_of(spec["type"], "spec.type", ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort"), problems)
-    _one_of(spec["sessionAffinity"], "spec.sessionAffinity", ("ClientIP", "None"), problems)
-    timeout = spec.get("sessionAffinityConfig", {}).get("clientIP", {}).get("timeoutSeconds", 1)
-    if not 0 < timeout <= 86400:
-        at = "spec.sessionAffinityConfig.clientIP.timeoutSeconds"
-        problems.invalid(at, timeout, "must be greater than 0 and less than 86400")
-    if spec["type"] == "ExternalName":
-        _form("subdomain", spec.get("externalName", "").rstrip("."), "spec.externalName", problems)
-    elif not spec.get("ports") and not headless(spec):
-        problems.required("spec.ports")
-    _service_ports(spec, problems)
-    _cluster_ips(spec, problems)
-    _traffic(spec, problems)
+# what applies to which kind
 
-
-def _service_ports(spec: Object, problems: Problems) -> None:
-    ports = spec.get("ports", ())
-    for place, port in enumerate(ports):
-        at = f"spec.ports[{place}]"
-        if port.get("name"):
-            _form("label", port["name"], f"{at}.name", problems)
-        elif len(ports) > 1:
-            problems.required(f"{at}.name")
-        _port(port.get("port"), f"{at}.port", problems)
-        _one_of(port["protocol"], f"{at}.protocol", PROTOCOLS, problems)
-        _port(port.get("targetPort", 1), f"{at}.targetPort", problems)
-        if port.get("nodePort") and not has_node_ports(spec) and spec["type"] != "LoadBalancer":
-            problems.forbidden(f"{at}.nodePort", f"may not be used when `type` is '{spec['type']}'")
-    _unique(ports, ("name",), "spec.ports[{}].name", problems)
-    _unique(ports, ("port", "protocol"), "spec.ports[{}]", problems)
-    _unique(ports, ("nodePort", "protocol"), "spec.ports[{}].nodePort", problems)
-
-
-def _cluster_ips(spec: Object, problems: Problems) -> None:
-    policy, families = spec.get("ipFamilyPolicy", "SingleStack"), spec.get("ipFamilies", ())
-    addresses = spec.get("clusterIPs") or [text for text in (spec.get("clusterIP"),) if text]
-    _one_of(policy, "spec.ipFamilyPolicy", ("SingleStack", "PreferDualStack", "RequireDualStack"), problems)
-    if policy == "SingleStack" and max(len(families), len(addresses)) > 1:
-        said = "must be RequireDualStack or PreferDualStack when multiple ipFamilies are specified"
-        problems.invalid("spec.ipFamilyPolicy", policy, said)
-    for place, family in enumerate(families):
-        _one_of(family, f"spec.ipFamilies[{place}]", ("IPv4", "IPv6"), problems)
-    if addresses and spec["type"] == "ExternalName":
-        problems.forbidden("spec.clusterIPs[0]", "may not be set for ExternalName services")
-    elif addresses[:1] == ["None"] and spec["type"] != "ClusterIP":
-        problems.invalid("spec.clusterIPs[0]", "None", f"may not be set to 'None' for {spec['type']} services")
-    for place, text in enumerate(addresses):
-        if text != "None":
-            _address(text, f"spec.clusterIPs[{place}]", problems)
-    for place, text in enumerate(spec.get("externalIPs", ())):
-        _address(text, f"spec.externalIPs[{place}]", problems)
-
-
-def _address(text: str, at: str, problems: Problems) -> None:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        problems.invalid(at, text, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")
-
-
-def _traffic(spec: Object, problems: Problems) -> None:
-    ranges = spec.get("loadBalancerSourceRanges", ())
-    if ranges and spec["type"] != "LoadBalancer":
-        problems.forbidden("spec.LoadBalancerSourceRanges", "may only be used when `type` is 'LoadBalancer'")
-    for place, text in enumerate(ranges):
-        _network(text.strip(), f"spec.LoadBalancerSourceRanges[{place}]", problems)
-    for field in ("internalTrafficPolicy", "externalTrafficPolicy"):
-        if field in spec:
-            _one_of(spec[field], f"spec.{field}", ("Cluster", "Local"), problems)
-    if "externalTrafficPolicy" in spec and not external(spec):
-        said = "may only be set for externally-accessible services"
-        problems.invalid("spec.externalTrafficPolicy", spec["externalTrafficPolicy"], said)
-    if spec.get("healthCheckNodePort") and not has_health_port(spec):
-        said = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'"
-        problems.invalid("spec.healthCheckNodePort", spec["healthCheckNodePort"], said)
-
-
-def _service_update(spec: Object, old: Object, problems: Problems) -> None:
-    if "ExternalName" in (spec["type"], old["type"]):
-        return
-    for field in ("clusterIPs", "ipFamilies"):
-        for place, (was, now) in enumerate(zip(old.get(field, ()), spec.get(field, ()), strict=False)):
-            if was != now:
-                problems.invalid(f"spec.{field}[{place}]", spec[field], "may not change once set")
-
-
-# pods
-
-
-def _pod(spec: Object, problems: Problems) -> None:
-    if not spec.get("containers"):
-        problems.required("spec.containers")
-    _one_of(spec["restartPolicy"], "spec.restartPolicy", ("Always", "OnFailure", "Never"), problems)
-    _one_of(spec["dnsPolicy"], "spec.dnsPolicy", ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"), problems)
-    _labels(spec.get("nodeSelector", {}), "spec.nodeSelector", problems)
-    for field in ("initContainers", "containers"):
-        for place, container in enumerate(spec.get(field, ())):
-            _container(container, f"spec.{field}[{place}]", problems)
-        _unique(spec.get(field, ()), ("name",), f"spec.{field}[{{}}].name", problems)
-
-
-def _container(container: Object, at: str, problems: Problems) -> None:
-    for field in ("name", "image"):
-        if not container.get(field):
-            problems.required(f"{at}.{field}")
-    if container.get("name"):
-        _form("label", container["name"], f"{at}.name", problems)
-    for place, port in enumerate(container.get("ports", ())):
-        here = f"{at}.ports[{place}]"
-        _port(port.get("name", "unnamed"), f"{here}.name", problems)
-        _port(port.get("containerPort"), f"{here}.containerPort", problems)
-        _port(port.get("hostPort", 1), f"{here}.hostPort", problems)
-        _one_of(port["protocol"], f"{here}.protocol", PROTOCOLS, problems)
-    _unique(container.get("ports", ()), ("name",), f"{at}.ports[{{}}].name", problems)
-
-
-def _pod_update(spec: Object, old: Object, problems: Problems) -> None:
-    if _fixed(spec) != _fixed(old):
-        problems.forbidden("spec", _IMMUTABLE_POD)
-
-
-def _fixed(spec: Object) -> Object:
-    """What of a pod's spec may not change."""
-    fixed = {field: value for field, value in spec.items() if field not in ("activeDeadlineSeconds", "tolerations")}
-    for field in ("containers", "initContainers"):
-        fixed[field] = [container | {"image": ""} for container in spec.get(field, ())]
-    return fixed
-
-
-_CHECKS: dict[str, Callable[[Object, Problems], None]] = {"NetworkPolicy": _policy, "Service": _service, "Pod": _pod}
-_UPDATES: dict[str, Callable[[Object, Object, Problems], None]] = {"Service": _service_update, "Pod": _pod_update}
+_PROTOCOL = [_one_of("TCP", "UDP", "SCTP")]
+_selector = _every(
+    {
+        "matchLabels": [_labels],
+        "matchExpressions[]": [_expression, _needs("key")],
+        "matchExpressions[].key": [_key],
+        "matchExpressions[].values[]": [_value],
+    }
+)
+_METADATA: Rules = {"metadata.name": [_form("lowercase RFC 1123 subdomain", _DOTTED, 253)], "metadata.labels": [_labels]}
+_RULES: Mapping[str, Rules] = {
+    "Namespace": {"metadata.name": [_label]},
+    "ConfigMap": {"data.[^/]+": [_text]},
+    "NetworkPolicy": {
+        "spec.podSelector": [_selector],
+        "spec.policyTypes": [_must(lambda names: len(names) <= 2, "may not specify more than two policyTypes")],
+        "spec.policyTypes[]": [_one_of("Ingress", "Egress")],
+        "spec.(in|e)gress[].ports[]": [_end_port],
+        "spec.(in|e)gress[].ports[].protocol": _PROTOCOL,
+        "spec.(in|e)gress[].ports[].port": [_port_or_name],
+        "spec.(in|e)gress[].ports[].endPort": [_port],
+        "spec.(in|e)gress[].(from|to)[]": [_peer],
+        "spec.(in|e)gress[].(from|to)[].(pod|namespace)Selector": [_selector],
+        "spec.(in|e)gress[].(from|to)[].ipBlock": [_needs("cidr"), _excepts],
+        "spec.(in|e)gress[].(from|to)[].ipBlock.cidr": [_network],
+        "spec.(in|e)gress[].(from|to)[].ipBlock.except[]": [_network],
+    },
+    "Service": {
+        "metadata.name": [_form("DNS-1035 label", "[a-z]([-a-z0-9]*[a-z0-9])?")],
+        "spec": [_service],
+        "spec.selector": [_labels],
+        "spec.type": [_one_of("ClusterIP", "LoadBalancer", "NodePort")],
+        "spec.sessionAffinity": [_one_of("ClientIP", "None")],
+        "spec.(in|ex)ternalTrafficPolicy": [_one_of("Cluster", "Local")],
+        "spec.ipFamilyPolicy": [_one_of("SingleStack", "PreferDualStack", "RequireDualStack")],
+        "spec.ipFamilies[]": [_one_of("IPv4", "IPv6")],
+        "spec.clusterIP": [_address],
+        "spec.(clusterIP|externalIP)s[]": [_address],
+        "spec.loadBalancerSourceRanges[]": [_network],
+        "spec.ports": [_unique("name"), _unique("port", "protocol"), _unique("nodePort", "protocol")],
+        "spec.ports[]": [_needs("port")],
+        "spec.ports[].name": [_label],
+        "spec.ports[].protocol": _PROTOCOL,
+        "spec.ports[].port": [_port],
+        "spec.ports[].targetPort": [_port_or_name],
+    },
+    "Pod": {
+        "spec": [_needs("containers")],
+        "spec.restartPolicy": [_one_of("Always", "OnFailure", "Never")],
+        "spec.dnsPolicy": [_one_of("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None")],
+        "spec.nodeSelector": [_labels],
+        "spec.(containers|initContainers|volumes)[]": [_needs("name")],
+        "spec.(c|initC)ontainers[].name": [_label],
+        "spec.(c|initC)ontainers[].(command|args)[]": [_text],
+        "spec.(c|initC)ontainers[].env[]": [_needs("name")],
+        "spec.(c|initC)ontainers[].env[].value": [_text],
+        "spec.(c|initC)ontainers[].ports[]": [_needs("containerPort")],
+        "spec.(c|initC)ontainers[].ports[].name": [_port_name],
+        "spec.(c|initC)ontainers[].ports[].protocol": _PROTOCOL,
+        "spec.(c|initC)ontainers[].ports[].(container|host)Port": [_port],
+    },
+}

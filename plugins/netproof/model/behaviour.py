@@ -24,7 +24,10 @@ class BehaviourError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """`id` is stable for years. `feature` must be claimed by the implementation, or the case is unsupported; empty: core."""
+    """`id` is stable for years. `feature` must be claimed by the implementation, or the case is unsupported; empty: core.
+
+    `on_request`: there are cases of it only where somebody asks for them, and else it is not counted as left out.
+    """
 
     id: str
     sentence: str
@@ -32,6 +35,7 @@ class Behaviour:
     level: Level
     feature: str = ""
     removed: str = ""  # a tombstone: when and why the id was withdrawn
+    on_request: bool = False
 
 
 def catalogue(table: Mapping[str, Any]) -> dict[str, Behaviour]:
@@ -40,11 +44,12 @@ def catalogue(table: Mapping[str, Any]) -> dict[str, Behaviour]:
 
 
 def _behaviour(id_: str, entry: Mapping[str, Any]) -> Behaviour:
-    unknown = set(entry) - {"sentence", "url", "level", "feature", "removed"}
+    unknown = set(entry) - {"sentence", "url", "level", "feature", "removed", "on_request"}
     missing = {"sentence", "url", "level"} - set(entry) if "removed" not in entry else set()
     if unknown or missing:
         raise BehaviourError(f"behaviour {id_}: unknown keys {sorted(unknown)}, missing keys {sorted(missing)}")
     level = entry.get("level", "MAY")
     if level not in set(Level):  # before Python 3.12 an enum does not say whether a text is among its values
         raise BehaviourError(f"behaviour {id_}: level {level!r} is none of {', '.join(Level)}")
-    return Behaviour(id_, entry.get("sentence", ""), entry.get("url", ""), Level(level), entry.get("feature", ""), entry.get("removed", ""))
+    words = {key: entry.get(key, "") for key in ("sentence", "url", "feature", "removed")}
+    return Behaviour(id=id_, level=Level(level), on_request=bool(entry.get("on_request")), **words)

@@ -55,7 +55,8 @@ def _flow(entry: dict[str, Any]) -> Flow:
     port = Port(Protocol(entry["port"]["protocol"]), entry["port"]["number"])
     asked = entry["question"]
     question = Question(tuple(asked["names"]), asked["type"]) if asked else None
-    return Flow(entry["source"], entry["destination"], entry["address"], port, Family(entry["family"]), question)
+    more = {key: entry[key] for key in ("held", "echo") if key in entry}  # bundles of former versions have neither
+    return Flow(entry["source"], entry["destination"], entry["address"], port, Family(entry["family"]), question, **more)
 
 
 def _expectation(entry: dict[str, Any]) -> Expectation:

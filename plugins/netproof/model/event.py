@@ -56,6 +56,7 @@ class CaseFinished:
     deviation: str = ""  # the link of the deviation that applied
     evidence: str = ""  # folder of the bundle, relative to the report folder
     matrix: str = ""  # expected beside observed, as shown to people
+    counterexample: str = ""  # of a generated set that fails: the smallest that still does, as shown to people
     caused_by: str = ""
     coverage: str = ""  # "same node only", where the cluster has no second node
     figures: Mapping[str, float] = field(default_factory=dict)

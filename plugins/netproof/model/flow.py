@@ -56,7 +56,9 @@ class Question:
 class Flow:
     """Who talks to what: the source agent's name (`x/a`, `outside/a`), the destination's name for people, and where the packets go.
 
-    With a `question` the probe is one DNS query to that address instead of a connection.
+    With a `question` the probe is one DNS query to that address instead of a connection. With `held`, a number of its own in its world,
+    all attempts share one connection that the first of them opens: each is then a message and its answer. With `echo` each is an ICMP
+    echo request, and the port says nothing.
     """
 
     source: str
@@ -65,7 +67,10 @@ class Flow:
     port: Port
     family: Family = Family.IPV4
     question: Question | None = None
+    held: int = 0
+    echo: bool = False
 
     def __str__(self) -> str:
         asked = f" {self.question.type} {self.question.names[-1]}" if self.question else ""
-        return f"{self.source} -> {self.destination} {self.port}{asked}"
+        what = "ICMP echo" if self.echo else f"{self.port}{asked}"
+        return f"{self.source} -> {self.destination} {what}" + (" (held)" if self.held else "")

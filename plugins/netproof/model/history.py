@@ -61,6 +61,7 @@ class Limits:
     budget: float | None = None  # slower than this is `slow`; None where the user set none
     burst_denied: int = 100  # attempts a flow; 0: no burst
     burst_allowed: int = 20
+    whole: bool = False  # a burst waits for room in the connection tables rather than be smaller
     loss: float = 0.01  # of allowed attempts in bursts
     confidence: float = 0.99
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from netproof.oracle.decide import Snapshot, decide
 from netproof.oracle.fields import PolicyError
+from netproof.oracle.policy import directions
 from netproof.oracle.values import Clause, Direction, Endpoint, Isolation, Outside, Pod, Ruling
 
-__all__ = ["Clause", "Direction", "Endpoint", "Isolation", "Outside", "Pod", "PolicyError", "Ruling", "Snapshot", "decide"]
+__all__ = ["Clause", "Direction", "Endpoint", "Isolation", "Outside", "Pod", "PolicyError", "Ruling", "Snapshot", "decide", "directions"]

@@ -230,6 +230,11 @@ def read(obj: Mapping[str, object], population: Population) -> Policy:
     return Policy(name, subjects, {direction: rules[direction] for direction in _types(spec)})
 
 
+def directions(policy: Mapping[str, object]) -> frozenset[Direction]:
+    """Which directions a NetworkPolicy is about. Raises PolicyError."""
+    return frozenset(_types(Field("NetworkPolicy", "", policy).at("spec")))
+
+
 def _types(spec: Field) -> list[Direction]:
     """Which directions a policy is about.
 

@@ -11,11 +11,13 @@ NETPROOF_AGENT is JSON, {"run", "token_sha256", "control": 9600, "ports": ["TCP/
 what it saw in the file `record`, whence the agent of the main container takes it to tell it together with its own.
 
 On the pod network it only answers: a client's line `np1 RUN NONCE` gets `np1 NONCE POD UID NODE BOOT ADDRESS PORT` (who answers, and
-from where it saw the client come), anything else gets nothing. A nonce is TOKEN.FLOW.ATTEMPT, numbers in decimal.
+from where it saw the client come), anything else gets nothing. A nonce is TOKEN.FLOW.ATTEMPT, numbers in decimal. `keep` as a fourth
+word of a client of our run asks for more answers on the same connection.
 
 On loopback it takes JSON lines, each with an `id` that the answer repeats; `hello` with the run's token must be the first. `round`,
 `burst`, `watch` and `return` are jobs, numbered within the session that the hello names: a number sent again, after a reconnect, attaches
-to that job or gets its result once more, and never runs it twice. Times are seconds of the agent's monotonic clock.
+to that job or gets its result once more, and never runs it twice. Times are seconds of the agent's monotonic clock. Attempts on a flow
+that names a connection to be held share it; `release` ends those whose names begin so.
 """
 
 from __future__ import annotations
@@ -41,6 +43,10 @@ GREETING = b"np1 "
 LONGEST_LINE = 256  # on the pod network
 LONGEST_MESSAGE = 4 << 20  # on the control port
 GUESTS = 1024  # accepted connections at once; the oldest makes room
+KEPT = 64  # of them that ask again and again
+KEEP = b" keep"  # the end of a line of such a client
+KEPT_PATIENCE = 300.0  # how long one may be silent
+HELD = 256  # connections that our own attempts share
 RUNNERS = 64  # control connections at once
 PATIENCE = 3.0  # how long a stranger may take for the first line
 GRACE = 0.25  # for the answer, where a connection stood only just before its time was over, or we noticed it late
@@ -209,7 +215,7 @@ class Guest:
     """An accepted connection of the pod network, until it has its answer."""
 
     def __init__(self, sock: socket.socket, born: float) -> None:
-        self.sock, self.born, self.data = sock, born, b""
+        self.sock, self.born, self.data, self.kept = sock, born, b"", False
 
 
 class Server:
@@ -221,6 +227,7 @@ class Server:
         self.listeners: dict[str, list[socket.socket]] = {}
         self.guests: dict[int, Guest] = {}
         self.callers: dict[str, Callable[[int, str], None]] = {}  # token -> who wants to know of a nonce's flow and source address
+        self.kept: dict[int, Guest] = {}
         self.sweep()
 
     def listen(self, port: str) -> str:
@@ -302,11 +309,14 @@ class Server:
     def read(self, guest: Guest) -> None:
         """The first line gets an answer; then the client closes, by reset, so that neither end keeps the connection in TIME_WAIT."""
         try:
-            data = guest.sock.recv(LONGEST_LINE)
+            data = guest.sock.recv(16 * LONGEST_LINE if guest.kept else LONGEST_LINE)
         except BlockingIOError:
             return
         except OSError:
             data = b""
+        if guest.kept or self.stays(guest, data):
+            self.converse(guest, data)
+            return
         answered, guest.data = guest.data.endswith(b"\n"), (guest.data + data)[:LONGEST_LINE]
         if not data or answered:
             self.dismiss(guest)
@@ -314,6 +324,29 @@ class Server:
             guest.data = guest.data.split(b"\n")[0] + b"\n"
             self.reply(guest)
         elif len(guest.data) == LONGEST_LINE:
+            self.dismiss(guest)
+
+    def stays(self, guest: Guest, data: bytes) -> bool:
+        """Whether a client's first line is one of our run's that asks for more answers; it is kept then."""
+        words, newline, _rest = (guest.data + data).partition(b"\n")
+        if guest.data.endswith(b"\n") or not (newline and words.endswith(KEEP) and words.split(b" ")[1:2] == [self.run]):
+            return False
+        del self.guests[guest.sock.fileno()]
+        self.kept[guest.sock.fileno()], guest.kept = guest, True
+        if len(self.kept) > KEPT:
+            self.dismiss(next(iter(self.kept.values())))
+        return True
+
+    def converse(self, guest: Guest, data: bytes) -> None:
+        """Every line gets an answer, until the client closes or says what we don't understand."""
+        *lines, guest.data = (guest.data + data).split(b"\n")
+        guest.born = self.loop.now
+        try:
+            answers = [self.answer(line, guest.sock.getpeername()) for line in lines]
+            if not data or not all(answers) or len(guest.data) > LONGEST_LINE:
+                raise ValueError
+            guest.sock.send(b"".join(answers))
+        except (OSError, ValueError):
             self.dismiss(guest)
 
     def reply(self, guest: Guest) -> None:
@@ -327,7 +360,7 @@ class Server:
 
     def dismiss(self, guest: Guest) -> None:
         fd = guest.sock.fileno()
-        if self.guests.pop(fd, None):
+        if self.guests.pop(fd, None) or self.kept.pop(fd, None):
             self.loop.drop(fd)
             guest.sock.close()
 
@@ -336,6 +369,8 @@ class Server:
         for guest in list(self.guests.values()):
             if guest.born > self.loop.now - PATIENCE:
                 break
+            self.dismiss(guest)
+        for guest in [guest for guest in self.kept.values() if guest.born < self.loop.now - KEPT_PATIENCE]:
             self.dismiss(guest)
         self.loop.at(time.monotonic() + 1, self.sweep)
 
@@ -407,15 +442,23 @@ class SourcePorts:
 
 
 class Flow:
-    """Where the packets go, and what is asked there."""
+    """Where the packets go, what is asked there, and by which name the connection is known, where attempts share one."""
 
     def __init__(
-        self, index: int, protocol: str, address: str, port: int, delay: float = 0.0, question: dict[str, Any] | None = None
+        self,
+        index: int,
+        protocol: str,
+        address: str,
+        port: int,
+        delay: float = 0.0,
+        question: dict[str, Any] | None = None,
+        held: str = "",
     ) -> None:
         self.index, self.protocol, self.port, self.delay = index, protocol, port, delay
         self.lead(address)
         self.names: list[str] = question["names"] if question else []
         self.type: str = question["type"] if question else ""
+        self.held = held
         for name in self.names:
             query(0, name, self.type)  # raises before anything has begun
 
@@ -599,6 +642,113 @@ class Attempt:
             self.sock = None
 
 
+class Held(Attempt):
+    """A connection that lasts: exchanges share it, until it is released or breaks. One that broke stays so."""
+
+    def __init__(self, agent: Agent, flow: Flow) -> None:
+        super().__init__(agent, flow, 0, "", lambda _made: None)
+        self.asked: dict[bytes, Exchange] = {}  # by nonce, those without an answer yet
+
+    def take(self, exchange: Exchange) -> None:
+        """Send an exchange's line: at once, or when the connection stands."""
+        self.asked[exchange.nonce] = exchange
+        if self.outcome:
+            exchange.finish(self.outcome, self.detail)
+        elif self.sock is None:
+            self.begin()
+        elif not self.waiting():
+            self.send(exchange.greeting())
+        exchange.port = self.port
+
+    def begin(self) -> None:
+        try:
+            self.open()
+        except OSError as error:
+            self.finish(OUTCOME.get(error.errno or 0, BROKEN), os.strerror(error.errno or 0))
+        except ExhaustedError as error:
+            self.finish(BROKEN, str(error))
+        if self.sock and self.flow.protocol == "TCP":
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def greeting(self) -> bytes:
+        return b"".join(exchange.greeting() for exchange in self.asked.values())
+
+    def receive(self) -> None:
+        assert self.sock is not None
+        try:
+            data = self.sock.recv(65536)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self.failed(error.errno or 0)
+            return
+        if not data and self.flow.protocol != "UDP":
+            self.finish(RESET, "the peer closed the connection")
+            return
+        *lines, self.data = (self.data + data).split(b"\n")
+        for line in lines:
+            exchange = self.asked.get(line.split(b" ")[1] if line.startswith(GREETING) else b"")
+            if exchange:
+                exchange.data = line + b"\n"
+                exchange.heard()
+
+    def look(self) -> None:
+        """Read what lies there, and is not read yet because we are late."""
+        ready = select.poll()
+        if self.sock:
+            ready.register(self.sock, select.POLLIN)
+        for _fd, mask in ready.poll(0):
+            self.agent.loop.now = time.monotonic()
+            self.event(mask)
+
+    def leave(self, exchange: Exchange) -> None:
+        """An exchange is over. Where the connection does not stand yet nobody waits for it any longer."""
+        self.asked.pop(exchange.nonce, None)
+        if not self.outcome and not self.asked and self.waiting():
+            self.finish(TIMED_OUT)
+
+    def failed(self, code: int) -> None:
+        """A connection ends by an error; of datagrams an ICMP error tells only that those under way are lost."""
+        if self.flow.protocol != "UDP":
+            super().failed(code)
+            return
+        for exchange in list(self.asked.values()):
+            exchange.finish(OUTCOME.get(code, BROKEN), os.strerror(code))
+
+    def finish(self, outcome: str, detail: str = "") -> None:
+        if self.outcome:
+            return
+        self.outcome, self.detail = outcome, detail
+        self.close()
+        if self.waiting():  # it never was: the next attempt tries anew
+            self.agent.held.pop(self.flow.held, None)
+        for exchange in list(self.asked.values()):
+            exchange.finish(outcome, detail)
+
+
+class Exchange(Attempt):
+    """One line and its answer on a connection that lasts; the first of its name opens it."""
+
+    connection: Held
+
+    def start(self, timeout: float) -> None:
+        self.began = time.monotonic()
+        self.timer = self.agent.loop.at(self.began + timeout, self.expired)
+        self.connection = self.agent.hold(self.flow)
+        self.connection.take(self)
+
+    def greeting(self) -> bytes:
+        return super().greeting()[:-1] + KEEP + b"\n"
+
+    def expired(self) -> None:
+        self.connection.look()
+        self.finish(TIMED_OUT)
+
+    def close(self) -> None:
+        super().close()
+        self.connection.leave(self)
+
+
 # --- DNS ---------------------------------------------------------------------------------------------------------------------
 
 TYPES = {"A": 1, "NS": 2, "CNAME": 5, "PTR": 12, "TXT": 16, "AAAA": 28, "SRV": 33}
@@ -714,8 +864,50 @@ class Query(Attempt):
         self.finish(CONNECTED, f"asked {name}")
 
 
+# --- ICMP --------------------------------------------------------------------------------------------------------------------
+
+
+ECHO = {socket.AF_INET: (socket.IPPROTO_ICMP, 8, 0), socket.AF_INET6: (socket.IPPROTO_ICMPV6, 128, 129)}  # protocol, request, reply
+
+
+class Ping(Attempt):
+    """An ICMP echo request, by a socket that the kernel gives to unprivileged programs where net.ipv4.ping_group_range allows it."""
+
+    def open(self) -> None:
+        protocol, request, _reply = ECHO[self.flow.family]
+        try:
+            self.sock = socket.socket(self.flow.family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, protocol)
+        except PermissionError:
+            self.finish(BROKEN, "a pod may not ping here (net.ipv4.ping_group_range)")
+            return
+        self.agent.loop.watch(self.sock.fileno(), IN, self.event)
+        self.sock.connect((self.flow.address, 0))
+        self.sock.send(struct.pack("!BBHHH", request, 0, 0, 0, self.number & 0xFFFF) + self.nonce)
+
+    def waiting(self) -> bool:
+        return False
+
+    def event(self, mask: int) -> None:
+        if self.sock and mask & (IN | BAD):
+            self.receive()
+
+    def receive(self) -> None:
+        assert self.sock is not None
+        try:
+            data = self.sock.recv(4096)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self.failed(error.errno or 0)
+            return
+        if data[:1] == bytes(ECHO[self.flow.family][2:]) and data[8:] == self.nonce:
+            self.who = "ECHO REPLY"
+            self.finish(CONNECTED)
+
+
 def attempt(agent: Agent, flow: Flow, number: int, token: str, done: Callable[[Attempt], None]) -> Attempt:
-    return (Query if flow.names else Attempt)(agent, flow, number, token, done)
+    kind = Ping if flow.protocol == "ICMP" else Query if flow.names else Exchange if flow.held else Attempt
+    return kind(agent, flow, number, token, done)
 
 
 # --- jobs --------------------------------------------------------------------------------------------------------------------
@@ -1137,6 +1329,7 @@ class Agent:
         self.server = Server(self.loop, self.run or "-", [self.pod, self.uid, self.node, self.boot])
         self.sessions: dict[str, Session] = {}
         self.runners: set[Runner] = set()
+        self.held: dict[str, Held] = {}
         self.heard = time.monotonic()
         self.ops: dict[str, Callable[[Runner, dict[str, Any]], dict[str, Any] | None]] = {
             "ping": self.ping,
@@ -1148,6 +1341,7 @@ class Agent:
             "resolver": lambda _runner, _message: resolver(),
             "listen": self.listen,
             "unlisten": self.unlisten,
+            "release": self.release,
             "memory": lambda _runner, _message: memory(),
         }
         self.record = str(first.get("record", "")) if first else ""
@@ -1188,6 +1382,20 @@ class Agent:
 
     def trusts(self, token: str) -> bool:
         return same(sha256(token), self.digest)
+
+    def hold(self, flow: Flow) -> Held:
+        """The connection that the flow names, a new one where there is none; the oldest makes room."""
+        if flow.held not in self.held and len(self.held) >= HELD:
+            self.held.pop(next(iter(self.held))).finish(BROKEN, "too many connections are held")
+        if flow.held not in self.held:
+            self.held[flow.held] = Held(self, flow)
+        return self.held[flow.held]
+
+    def release(self, _runner: Runner, message: dict[str, Any]) -> dict[str, Any]:
+        """End the connections whose names begin so."""
+        for name in [name for name in self.held if name.startswith(message["held"])]:
+            self.held.pop(name).finish(BROKEN, "released")
+        return {}
 
     def watch_silence(self) -> None:
         """Once a second: without a word from a runner for long, end; a control connection without a hello is closed."""

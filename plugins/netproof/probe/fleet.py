@@ -15,9 +15,10 @@ from netproof.model.flow import Flow, Port
 from netproof.model.history import Incident
 from netproof.model.outcome import Attempt, Outcome, Phase, Probe, Round
 from netproof.probe.stream import AgentLost, AgentRefused, AgentUnreachable, Dial, Identity, Setting, Stream, hopeless
-from netproof.probe.wire import REFUSAL, ROUND, Faces, Plan, Reader, Sight, broken, by_source, specification
+from netproof.probe.wire import ANYBODY, GLANCE, REFUSAL, ROUND, Faces, Meant, Plan, Reader, Sight, broken, by_source, specification
 
 __all__ = [
+    "GLANCE",
     "REFUSAL",
     "ROUND",
     "AgentLost",
@@ -93,6 +94,7 @@ class Fleet:
         self._clock = clock
         self._streams: dict[str, Stream] = {}
         self._faces = Faces()
+        self._holding: set[str] = set()  # agents with connections that attempts share
         self._lock = threading.Lock()  # agents are added by several threads
         self._closed = threading.Event()
         self._heart: threading.Thread | None = None
@@ -157,11 +159,14 @@ class Fleet:
         for name in list(self._streams):
             self.drop(name)
 
-    def round(self, flows: Sequence[Flow], phase: Phase, *, plan: Plan = ROUND) -> Round:
-        """One probe on every flow, all at once. A flow whose agent cannot be asked has one BROKEN attempt, and there is an incident."""
-        job = Job(self, flows)
+    def round(self, flows: Sequence[Flow], phase: Phase, *, plan: Plan = ROUND, meant: Meant = ANYBODY) -> Round:
+        """One probe on every flow, all at once. A flow whose agent cannot be asked has one BROKEN attempt, and there is an incident.
+
+        `meant` says which agents may answer on flows to a Service: only theirs and the source's lags make an attempt starved.
+        """
+        job = Job(self, flows, meant)
         for source, indices in by_source(flows).items():
-            specifications = [specification(i, flows[i], i * plan.spacing) for i in indices]
+            specifications = self._specifications(flows, indices, plan.spacing)
             job.post(source, "round", flows=specifications, offsets=plan.offsets, timeout=plan.timeout)
         answers = job.collect(plan.lasts(len(flows)) + _GRACE)
         ended = self._clock()
@@ -172,15 +177,18 @@ class Fleet:
             found |= job.reader(source).attempts(answer["attempts"], answer["who"])
         return job.round(phase, ended, found)
 
-    def burst(self, counts: Mapping[Flow, int], *, rate: float) -> Round:
-        """So many attempts on each flow, evenly spread, `rate` a second over all agents. Attempts that ended alike share one object."""
+    def burst(self, counts: Mapping[Flow, int], *, rate: float, meant: Meant = ANYBODY) -> Round:
+        """So many attempts on each flow, evenly spread, `rate` a second over all agents. Attempts that ended alike share one object.
+
+        `meant` as for `round`.
+        """
         flows = [flow for flow, count in counts.items() if count > 0]
         if any(counts[flow] > _LAST_ATTEMPT for flow in flows):
             raise ValueError(f"a burst has at most {_LAST_ATTEMPT} attempts a flow, not {max(counts.values())}")
-        job, total = Job(self, flows), sum(counts[flow] for flow in flows)
+        job, total = Job(self, flows, meant), sum(counts[flow] for flow in flows)
         for source, indices in by_source(flows).items():
             own = [counts[flows[i]] for i in indices]
-            specifications = [specification(i, flows[i]) for i in indices]
+            specifications = self._specifications(flows, indices)
             job.post(source, "burst", flows=specifications, counts=own, rate=rate * sum(own) / total, most=_MOST_IN_FLIGHT)
         answers = job.collect(max(total / rate, total * ROUND.timeout / _MOST_IN_FLIGHT) + ROUND.timeout + 2 * _GRACE)
         ended = self._clock()
@@ -221,6 +229,15 @@ class Fleet:
         """A job of one's own making on these flows, under a nonce of its own."""
         return Job(self, flows)
 
+    def release(self) -> None:
+        """End all connections that attempts share. An agent that is lost has ended its own."""
+        holding, self._holding = self._holding, set()
+        for name in holding & set(self._streams):
+            try:
+                self._streams[name].ask("release", held=self._setting.session)
+            except (AgentLost, AgentRefused) as error:
+                self.note(f"{name} still holds its connections: {error}")
+
     def own(self, names: Iterable[str]) -> dict[str, list[str]]:
         """The listeners of these agents that do not answer on the pod's own loopback, in words; an agent that cannot be asked is one."""
         asked = {name: self._streams[name].post("own") for name in names if name in self._streams}
@@ -256,6 +273,11 @@ class Fleet:
             raise AgentLost(f"there is no agent {name} in the fleet")
         return self._streams[name]
 
+    def _specifications(self, flows: Sequence[Flow], indices: Iterable[int], spacing: float = 0.0) -> list[list[Any]]:
+        """The flows as agents take them."""
+        self._holding |= {flows[i].source for i in indices if flows[i].held}
+        return [specification(i, flows[i], i * spacing, session=self._setting.session) for i in indices]
+
     def note(self, what: str) -> None:
         """Put something that forbids a verdict among the incidents."""
         self.incidents.append(Incident(self._clock(), what))
@@ -274,13 +296,13 @@ class Fleet:
 class Job:
     """One job over several agents: sent to all first, then collected; those that fail are noted and go without an answer."""
 
-    def __init__(self, fleet: Fleet, flows: Sequence[Flow]) -> None:
+    def __init__(self, fleet: Fleet, flows: Sequence[Flow], meant: Meant = ANYBODY) -> None:
         self._fleet = fleet
         self._flows = flows
         self._nonce = os.urandom(8).hex()
         self._numbers: dict[str, int] = {}
         self._failed: dict[str, str] = {}
-        self._sight = Sight()
+        self._sight = Sight({flow: names for flow, names in meant.items() if set(names) <= set(fleet._streams)})
         self.began = fleet._clock()
 
     def post(self, source: str, op: str, **fields: Any) -> None:

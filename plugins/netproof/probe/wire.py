@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,10 @@ from netproof.model.outcome import Attempt, Outcome
 from netproof.probe.stream import Identity
 
 STARVED = 0.15  # seconds of lag at either end after which silence proves nothing
+AWAKE = 0.75  # seconds of an attempt with both ends awake in which an answer would have been seen, whatever else they slept
+
+Meant = Mapping[Flow, Collection[str]]  # who may answer on flows that lead to no agent in particular
+ANYBODY: Meant = {}
 
 Lags = Sequence[tuple[float, float]]  # (from, to), when an agent's loop was away
 
@@ -29,14 +33,17 @@ class Plan:
 
 
 ROUND = Plan()
+GLANCE = Plan(offsets=(0.0,), timeout=0.15)  # long enough to see what connects: answers came within 0.05 s on clusters that were not busy
 # Where refusal is what is tested: one attempt long enough for TCP's second SYN, and apart, since ICMP errors are rate-limited.
 REFUSAL = Plan(offsets=(0.0,), timeout=3.0, spacing=0.25)
 
 
-def specification(index: int, flow: Flow, delay: float = 0.0) -> list[Any]:
-    """A flow as an agent takes it; `index` is the round's, over all agents."""
+def specification(index: int, flow: Flow, delay: float = 0.0, *, session: str = "") -> list[Any]:
+    """A flow as an agent takes it; `index` is the round's, over all agents. Connections that are held are known by session and number."""
     question = {"names": list(flow.question.names), "type": flow.question.type} if flow.question else None
-    return [index, str(flow.port.protocol), flow.address, flow.port.number, round(delay, 6), question]
+    held = [f"{session}.{flow.held}"] if flow.held else []
+    protocol = "ICMP" if flow.echo else str(flow.port.protocol)
+    return [index, protocol, flow.address, flow.port.number, round(delay, 6), question, *held]
 
 
 def by_source(flows: Sequence[Flow]) -> dict[str, list[int]]:
@@ -84,8 +91,12 @@ class Faces:
 
 @dataclass(slots=True)
 class Sight:
-    """What is known of a round besides the attempts: when agents lagged, and which attempts they received."""
+    """What is known of a round besides the attempts: when agents lagged, and which attempts they received.
 
+    Behind a Service any agent may stand, unless `meant` says who.
+    """
+
+    meant: Meant = field(default_factory=dict)
     lags: dict[str, list[tuple[float, float]]] = field(default_factory=dict)  # by agent, on the runner's clock
     received: dict[int, dict[str, int]] = field(default_factory=dict)  # flow index -> agent -> mask of attempts
 
@@ -102,9 +113,20 @@ class Sight:
         return sorted(agent for agent, mask in self.received.get(index, {}).items() if mask >> number & 1)
 
     def starved(self, flow: Flow, began: float, ended: float) -> bool:
-        """Whether the loop of either end was away during that time; behind a Service anybody may have been meant."""
-        ends = {flow.source, flow.destination} if flow.destination in self.lags else set(self.lags)
-        return any(start < ended and end > began for agent in ends for start, end in self.lags.get(agent, ()))
+        """Whether the loop of either end was away during that time, and left too little of it for an answer to be seen."""
+        met = {agent: away for agent in self._ends(flow) if (away := self._away(agent, began, ended)) is not None}
+        source = met.pop(flow.source, 0.0)
+        return bool(met or source) and ended - began - source - max(met.values(), default=0.0) < AWAKE
+
+    def _ends(self, flow: Flow) -> set[str]:
+        if flow.destination in self.lags or flow.question:  # a name server is no agent
+            return {flow.source, flow.destination}
+        return {flow.source, *self.meant.get(flow, self.lags)}
+
+    def _away(self, agent: str, began: float, ended: float) -> float | None:
+        """Seconds of that time in which the agent was away; None where it never was."""
+        met = [min(end, ended) - max(start, began) for start, end in self.lags.get(agent, ()) if start < ended and end > began]
+        return sum(met) if met else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,7 @@ def _runs(events: Iterable[Json]) -> list[Json]:
 
 
 _ALWAYS = ("case", "behaviour", "suite", "verdict", "reason", "node_id", "worker", "seconds", "converged")
-_SOMETIMES = ("tags", "excludes", "deviation", "evidence", "matrix", "caused_by", "coverage")
+_SOMETIMES = ("tags", "excludes", "deviation", "evidence", "matrix", "counterexample", "caused_by", "coverage")
 
 
 def _result(event: Json, *, started: float | None = None) -> Json:

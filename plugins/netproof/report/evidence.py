@@ -20,6 +20,7 @@ from netproof.model.history import Cell, Expectation, History, Incident, Judgeme
 from netproof.model.outcome import Attempt
 from netproof.model.verdict import Verdict, worst
 from netproof.problem import Problem
+from netproof.report.counterexample import Counterexample
 from netproof.report.failure import failure_text
 from netproof.report.text import columns, count, line, plain
 
@@ -61,11 +62,12 @@ def write_bundle(
     logs: Mapping[str, str] | None = None,
     header: Mapping[str, Any] | None = None,
     repeat: str = "",
+    smallest: Counterexample | None = None,
 ) -> Path:
     """Write the evidence of a case below `folder/evidence` and return its folder. A former bundle of that case is never overwritten.
 
     There is a judgement for each history, in the same order; `placement` says on which node each agent ran. Secrets' values and
-    managedFields are left out of the objects.
+    managedFields are left out of the objects. `smallest` is a smaller case that fails too.
     """
     bundle = Bundle(
         case=case,
@@ -84,7 +86,9 @@ def write_bundle(
     _write(path / "attempts.txt", _attempts(bundle))
     for name, text in (logs or {}).items():
         _write(path / "logs" / f"{_file_name(name)}.txt", text)
-    _write(path / "README.txt", _readme(bundle))
+    if smallest:
+        _write(path / "smallest.yaml", smallest.yaml())
+    _write(path / "README.txt", _readme(bundle, smallest))
     return path
 
 
@@ -215,8 +219,15 @@ def _socket(attempt: Attempt) -> tuple[str, ...]:
     return (str(attempt.source_port or "-"), attempt.outcome, f"{attempt.took:.3f}", *(line(word) or "-" for word in words))
 
 
-def _readme(bundle: Bundle) -> str:
-    told = failure_text(case_id=bundle.case, behaviour=bundle.behaviour, judgements=bundle.judgements, evidence="", repeat=bundle.repeat)
+def _readme(bundle: Bundle, smallest: Counterexample | None) -> str:
+    told = failure_text(
+        case_id=bundle.case,
+        behaviour=bundle.behaviour,
+        judgements=bundle.judgements,
+        evidence="",
+        repeat=bundle.repeat,
+        smallest=smallest.text() if smallest else "",
+    )
     number = sum(len(probe.attempts) for history in bundle.histories for round_ in history.rounds for probe in round_.probes)
     placement = "\n".join(f"    {agent} on {node}" for agent, node in sorted(bundle.placement.items()))
     incidents = "\n".join(f"    {plain(incident.what)}" for incident in bundle.incidents)
@@ -226,7 +237,8 @@ def _readme(bundle: Bundle) -> str:
         f"What went wrong meanwhile:\n{incidents}" if incidents else "",
         f"In this folder:\n    attempts.txt   {count(number, 'attempt')}, one line each, with time, ports and outcome"
         "\n    objects.yaml   the Kubernetes objects of the case, as they were applied"
-        "\n    logs/          what the implementation logged meanwhile, where it was kept"
+        + ("\n    smallest.yaml  the smallest part of them that fails too" if smallest else "")
+        + "\n    logs/          what the implementation logged meanwhile, where it was kept"
         "\n    bundle.json    the same for programs",
         "Judge it again, without a cluster:\n    netproof replay FOLDER",
     ]

@@ -13,13 +13,19 @@ from netproof.report.text import count, indented, line, plain, seconds
 _SHOWN = 8  # flows of one kind
 
 
-def failure_text(*, case_id: str, behaviour: Behaviour, judgements: Sequence[Judgement], evidence: str, repeat: str) -> str:
-    """A failed case for people. Steps that went well are passed over; without judgements the promise and the way back remain."""
+def failure_text(
+    *, case_id: str, behaviour: Behaviour, judgements: Sequence[Judgement], evidence: str, repeat: str, smallest: str = ""
+) -> str:
+    """A failed case for people. Steps that went well are passed over; without judgements the promise and the way back remain.
+
+    `smallest` is what is told of a smaller case that fails too.
+    """
     verdict = worst(*(judgement.verdict for judgement in judgements))
     told = [(i, judgement) for i, judgement in enumerate(judgements, 1) if judgement.verdict.failing]
     blocks = [
         f"{case_id}: {verdict}" if told else case_id,
         f"{plain(behaviour.sentence)}\n{behaviour.level}: {behaviour.url}",
+        plain(smallest),
         *(_step(judgement, f"step {i} of {len(judgements)}: " if len(judgements) > 1 else "") for i, judgement in told),
         "\n".join([*([f"repeat:    {repeat}"] if repeat else []), *([f"evidence:  {evidence}"] if evidence else [])]),
     ]

@@ -104,9 +104,9 @@ def _article(run: Json, behaviour: Mapping[str, str]) -> str:
         _text(run.get("excludes", "")),
         f"Evidence: {_evidence(run)}" if run.get("evidence") else "",
     ]
-    matrix = f"<pre>{_text(run['matrix'])}</pre>" if run.get("matrix") else ""
+    shown = "".join(f"<pre>{_text(run[key])}</pre>" for key in ("counterexample", "matrix") if run.get(key))
     title = f"<h3>{_word(run['verdict'])} <code>{_text(run['case'])}</code></h3>"
-    return f"<article>{title}{''.join(f'<p>{line}</p>' for line in lines if line)}{matrix}</article>"
+    return f"<article>{title}{''.join(f'<p>{line}</p>' for line in lines if line)}{shown}</article>"
 
 
 def _convergence(document: Mapping[str, Any]) -> str:

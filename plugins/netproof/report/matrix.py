@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from netproof.model.history import Cell, Decision, Judgement
 from netproof.model.matrix import MARK, draw
 from netproof.model.verdict import Verdict
-from netproof.report.text import beside, columns, indented, line
+from netproof.report.text import beside, columns, count, indented, line
 
 LEGEND = ". connected   X denied   ? undecided   - absent   ! differs"
+_LISTED = 40  # flows at most, where they form no table
 _WIDE = 120  # from here on the tables stand one below the other
 
 Pairs = dict[tuple[str, str], Cell]
@@ -25,10 +26,12 @@ def matrix_text(judgement: Judgement) -> str:
     return "\n\n".join([*titled, LEGEND + ("   R refused" if refused else "")])
 
 
-def flow_list(cells: Iterable[Cell]) -> str:
-    """One line a flow: what was expected, what was seen; `!` stands before those that differ."""
-    rows = [(f"{'!' if differs(cell) else ' '} {flow_name(cell)}", str(cell.expected.decision), line(cell.seen)) for cell in cells]
-    return "\n".join(columns([("  flow", "expected", "observed"), *rows]))
+def flow_list(cells: Sequence[Cell]) -> str:
+    """One line a flow: what was expected, what was seen; `!` stands before those that differ, of many only some of them."""
+    shown = cells if len(cells) <= _LISTED else [cell for cell in cells if differs(cell)][:_LISTED]
+    rows = [(f"{'!' if differs(cell) else ' '} {flow_name(cell)}", str(cell.expected.decision), line(cell.seen)) for cell in shown]
+    rest = [f"  and {count(len(cells) - len(shown), 'more flow')}, all in the evidence"] if len(shown) < len(cells) else []
+    return "\n".join([*columns([("  flow", "expected", "observed"), *rows]), *rest])
 
 
 def flow_name(cell: Cell) -> str:

@@ -79,7 +79,7 @@ def _case(suite: Xml.Element, result: Json) -> None:
     kind = _kind(result["verdict"])
     if kind:
         said = Xml.SubElement(case, kind, message=plain(result["reason"]), type=result["verdict"])
-        said.text = plain(result.get("matrix", "")) or None
+        said.text = plain("\n\n".join(result[key] for key in ("matrix", "counterexample") if result.get(key))) or None
 
 
 def _kind(verdict: str) -> str:

@@ -11,6 +11,7 @@ import pytest
 
 from netproof import options
 from netproof.cluster.settings import Settings
+from netproof.model.flow import Family
 
 KEY = "netproof"
 
@@ -26,6 +27,7 @@ class Assignment:
     workers: int
     controller: int  # its process id
     smoke: bool
+    families: tuple[str, ...] = (Family.IPV4.value,)  # in which the cases are run
 
     @staticmethod
     def of(config: pytest.Config) -> Assignment | None:

@@ -16,11 +16,12 @@ from netproof.model.timing import Timing
 from netproof.model.verdict import Verdict, worst
 from netproof.probe.stream import AgentRefused
 from netproof.problem import Problem
+from netproof.report.counterexample import Counterexample
 from netproof.verdict.confirm import HISTORY_DEPENDENT, confirm
 from netproof.world.case import Case, Restored, Step
 from netproof.world.verdicts import Failed, Flaky, Inconclusive, Slow, Unsupported, Verdicted
 
-_INFRASTRUCTURE = (ApiError, ApiUnavailable, Late, ConnectionError, AgentRefused, TimeoutError)
+INFRASTRUCTURE = (ApiError, ApiUnavailable, Late, ConnectionError, AgentRefused, TimeoutError)
 _KINDS = {kind.verdict: kind for kind in (Failed, Flaky, Inconclusive, Slow, Unsupported)}
 _AS_IT_WAS = Restored()
 _STREAMS = ("out of reach", "no answer")
@@ -40,6 +41,13 @@ class Attempt:
     text: str = ""  # for people
     matrix: str = ""
     timings: tuple[Timing, ...] = ()
+    counterexample: Counterexample | str = ""  # of a generated set that failed: the smallest that still does, or why there is none
+
+    @property
+    def smallest(self) -> str:
+        """What is told of the counterexample."""
+        found = self.counterexample
+        return found.text() if isinstance(found, Counterexample) else f"not made smaller: {found}" if found else ""
 
     @property
     def left_closed(self) -> tuple[Flow, ...]:
@@ -99,6 +107,7 @@ class Attempt:
             "deviation": self.deviation,
             "matrix": self.matrix,
             "timings": self.timings,
+            "counterexample": self.smallest,
         }
 
     def _judgement(self) -> Judgement:
@@ -112,7 +121,7 @@ def run_once(item: pytest.Function, case: Case, *, before: Sequence[str]) -> Att
     verdict, reason, error = _call(item, case)
     try:
         restored = case.restore()
-    except _INFRASTRUCTURE as trouble:
+    except INFRASTRUCTURE as trouble:
         restored = Restored()
         verdict, reason = worst(verdict, Verdict.INCONCLUSIVE), f"{reason}; the world could not be restored: {trouble}".lstrip("; ")
     tags = (f"after: {', '.join(before[-5:])}",) if before and verdict is Verdict.FAIL else ()
@@ -128,7 +137,7 @@ def _call(item: pytest.Function, case: Case) -> tuple[Verdict, str, Exception | 
         return said.verdict, said.reason, None
     except Problem:
         raise
-    except _INFRASTRUCTURE as trouble:
+    except INFRASTRUCTURE as trouble:
         return Verdict.INCONCLUSIVE, f"{type(trouble).__name__}: {trouble}", None
     except Exception as error:
         return Verdict.ERROR, f"{type(error).__name__}: {error}", error

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from netproof import files
-from netproof.cases import marked
+from netproof import files, options
+from netproof.cases import WORKER, marked
 from netproof.model.behaviour import Behaviour, BehaviourError, catalogue
+from netproof.model.flow import Family
+from netproof.problem import Problem
 
 
 @functools.cache
@@ -23,6 +25,17 @@ def behaviours() -> dict[str, Behaviour]:
         return catalogue(tomllib.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, BehaviourError) as error:
         raise pytest.UsageError(f"{file}: {error}") from error
+
+
+def families(config: pytest.Config) -> tuple[Family, ...]:
+    """The address families of the cases: those of the run; without a cluster those that were asked for, or IPv4. Raises UsageError."""
+    worker = config.pluginmanager.get_plugin(WORKER)
+    if worker:
+        return tuple(map(Family, worker.assignment.families))
+    try:
+        return options.said(config).families() or (Family.IPV4,)
+    except Problem as problem:
+        raise pytest.UsageError(str(problem)) from None
 
 
 def require_known(items: Sequence[pytest.Item]) -> None:
@@ -67,6 +80,10 @@ def told(left_out: Sequence[pytest.Item]) -> str:
 
 
 def coverage(items: Sequence[pytest.Item]) -> tuple[int, int, int]:
-    """How many behaviours the items prove, how many there are, and how many cases that makes."""
+    """How many behaviours the items prove, how many there are, and how many cases that makes.
+
+    A behaviour with cases on request alone counts where somebody has asked for them.
+    """
     selected = {mark.id for item in items if (mark := marked(item))}
-    return len(selected), sum(1 for known in behaviours().values() if not known.removed), len(items)
+    there = [known for known in behaviours().values() if not known.removed and (known.id in selected or not known.on_request)]
+    return len(selected), len(there), len(items)

@@ -8,7 +8,8 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -25,6 +26,7 @@ from netproof.cluster.state import ClusterState
 from netproof.cluster.teardown import remove_namespaces
 from netproof.kube.client import connect
 from netproof.model.event import RunFinished, RunStarted
+from netproof.model.flow import Family
 from netproof.model.verdict import Verdict
 from netproof.options import wants_smoke
 from netproof.problem import Problem
@@ -32,6 +34,7 @@ from netproof.report import journal, terminal, writers
 from netproof.report.document import document
 from netproof.report.html import write_html
 from netproof.report.journal import Journal
+from netproof.run import ground
 from netproof.run.assignment import KEY, Assignment
 from netproof.run.collection import behaviours
 from netproof.run.findings import in_force
@@ -160,16 +163,19 @@ class Controller:
         if wants_smoke(self.config, self.settings):
             self.config.option.markexpr = "smoke"
         if self.config.option.markexpr == "smoke":
-            self.assignment = Assignment(**self.assignment.tell() | {"smoke": True})
+            self.assignment = replace(self.assignment, smoke=True)
         for name in ("cap", "budget", "burst", "repeat"):
             options.said(self.config).number(name)
+        options.said(self.config).families()
         self._check_names()
         self._renew_folder()
         if self.settings.provider_name == "kind":
             require_engine()
         self.journal = Journal(self.folder, "controller")
         self.provider = provider_for(self.settings)
-        if self.settings.provider_name != "kind":
+        if self.settings.provider_name == "kind":
+            self._choose_families((Family.IPV4.value,))  # it is made later, of manifests/cluster/ipv4.yaml
+        else:
             self._look()
         command = " ".join(["pytest", *map(str, self.config.invocation_params.args)])
         self.journal(RunStarted(time.time(), {"run": self.assignment.run, "command": command}))
@@ -180,6 +186,7 @@ class Controller:
         if self.settings.provider_name == "context":
             registry.register(self.settings)
         state = self.provider.up(self.settings, lambda *_: None)
+        self._choose_families(state.families)
         try:
             require_rights(connect(Path(state.kubeconfig) if state.kubeconfig else None, state.context))
             in_force(self.config, state)
@@ -188,6 +195,10 @@ class Controller:
             raise
         state.write(self.folder)
         self.journal(RunStarted(time.time(), header_of(state)))
+
+    def _choose_families(self, has: Sequence[str]) -> None:
+        asked = options.said(self.config).families()
+        self.assignment = replace(self.assignment, families=ground.families(asked, has, smoke=self.assignment.smoke))
 
     def _check_names(self) -> None:
         """What can be known to be wrong without a cluster is said before anything is made."""

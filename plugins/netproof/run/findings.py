@@ -17,8 +17,10 @@ from netproof.cluster.settings import Settings
 from netproof.cluster.state import ClusterState
 from netproof.model.behaviour import Behaviour, Level
 from netproof.model.event import CaseFinished
+from netproof.model.history import Decision, Judgement
 from netproof.model.verdict import Verdict
 from netproof.problem import Problem
+from netproof.report.counterexample import Counterexample
 from netproof.report.evidence import write_bundle
 from netproof.report.failure import failure_text
 from netproof.report.matrix import matrix_text
@@ -29,7 +31,9 @@ from netproof.verdict import deviation as deviations
 from netproof.verdict.deviation import Deviation, DeviationError
 from netproof.world.case import Case
 
+_WEIGHED = (Verdict.PASS, Verdict.FAIL, Verdict.FLAKY, Verdict.SLOW, Verdict.INCONCLUSIVE)  # of a behaviour that MAY be so
 _NO_EVIDENCE = (Verdict.PASS, Verdict.OBSERVED, Verdict.UNSUPPORTED)
+_DECISIVE = ("cap", "burst")
 REMOVED = "NPI-01b"  # the behaviour: a removed policy stops acting
 
 
@@ -41,17 +45,23 @@ class Findings:
     settings: Settings
     state: ClusterState
     known: tuple[Deviation, ...]
+    asked: tuple[str, ...] = ()  # options, as they were given, on which what a case does depends
+    draws: tuple[str, ...] = ()  # the options that draw the same sets of policies again
 
     @staticmethod
     def of(config: pytest.Config, settings: Settings, state: ClusterState, report: Path) -> Findings:
         """Raises Problem for a deviations file that cannot be used."""
-        return Findings(report, settings, state, in_force(config, state))
+        said = options.said(config)
+        asked = tuple(f"--netproof-{name}={said.text(name)}" for name in _DECISIVE if said.text(name))
+        draws = (f"--netproof-policies={said.text('policies', '0')}", f"--netproof-seed={said.text('seed', '1')}")
+        return Findings(report, settings, state, in_force(config, state), asked, draws)
 
     def weigh(self, case: str, attempt: Attempt) -> Attempt:
         """The attempt as it counts: foreseen by a deviation, or only observed where nothing is promised."""
         promise = behaviours()[case.partition("/")[0]]
-        if promise.level is Level.MAY and attempt.verdict in (Verdict.PASS, Verdict.FAIL, Verdict.FLAKY, Verdict.SLOW):
-            return replace(attempt, verdict=Verdict.OBSERVED)
+        if promise.level is Level.MAY and attempt.verdict in _WEIGHED:
+            lacking = "could not be observed: " if attempt.verdict is Verdict.INCONCLUSIVE else ""
+            return replace(attempt, verdict=Verdict.OBSERVED, reason=f"{lacking}{attempt.reason}")
         foreseen = deviations.find(self.known, case) if attempt.verdict is Verdict.FAIL else None
         if foreseen is None:
             return attempt
@@ -77,6 +87,7 @@ class Findings:
             logs=logs,
             header=header_of(self.state),
             repeat=self.repeat(case),
+            smallest=attempt.counterexample if isinstance(attempt.counterexample, Counterexample) else None,
         )
         return str(written.relative_to(self.report))
 
@@ -89,9 +100,10 @@ class Findings:
             judgements=judgements,
             evidence=str(self.report / evidence) if evidence else "",
             repeat=self.repeat(case),
+            smallest=attempt.smallest,
         )
         lead = f"{str(attempt.verdict).upper()}: {attempt.reason}"
-        deciding = [judgement for judgement in judgements if judgement.verdict.failing and len(judgement.cells) > 1]
+        deciding = [judgement for judgement in judgements if _is_shown(judgement)]
         return replace(attempt, text=f"{lead}\n\n{text}", matrix=matrix_text(deciding[-1]) if deciding else "")
 
     def further(self, case: str, attempt: Attempt, node_id: str, worker: str, evidence: str) -> Iterator[CaseFinished]:
@@ -118,7 +130,10 @@ class Findings:
         words = [f"--cluster={self.settings.cluster}"]
         words += [f"--cni={self.settings.cni}"] if self.settings.cni else []
         words += [f"--loadbalancer={self.settings.load_balancer}"] if self.settings.load_balancer else []
-        words += [f"--netproof-fault={fault}" for fault in self.settings.faults]
+        words += [f"--netproof-claim={claim}" for claim in self.settings.claims]
+        words += [*(f"--netproof-fault={fault}" for fault in self.settings.faults), *self.asked]
+        words += self.draws if behaviours()[case.partition("/")[0]].on_request else ()
+        words += [f"--netproof-family={family.lower()}" for family in self.state.families[1:] if family.lower() in case.split("/")]
         return f'pytest {" ".join(words)} -k "{case}"'
 
 
@@ -142,3 +157,9 @@ def known(file: Path, *, required: bool) -> tuple[Deviation, ...]:
         return ()
     except (OSError, DeviationError, ValueError) as error:
         raise Problem(f"the deviations file {file} cannot be used: {error}") from None
+
+
+def _is_shown(judgement: Judgement) -> bool:
+    """Whether a report shows all flows of a step: where it failed, or where it was there to be looked at."""
+    looked_at = any(cell.expected.decision is Decision.OBSERVE for cell in judgement.cells)
+    return (judgement.verdict.failing or looked_at) and len(judgement.cells) > 1

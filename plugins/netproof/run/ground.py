@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +25,6 @@ from netproof.probe.stream import Dial
 from netproof.problem import Problem
 from netproof.world.budget import Budget
 from netproof.world.placement import schedulable
-from netproof.world.pods import CONTROL_PORT
 from netproof.world.runner import Outside, Progress, Runner
 
 CAPS = {"lab": 5.0, "kind": 30.0, "context": 120.0}
@@ -35,7 +34,7 @@ TABLE_SHARE = 0.25  # of the smallest connection table, for all workers together
 SMALLEST_TABLE = 65_536  # entries, where nobody says: the kernel's default on small machines
 OUTSIDER_LIMIT = 60.0
 STREAM_PATIENCE = 30.0  # seconds in which a broken stream may come back: more than a restart of the control plane takes
-_RELAY = ["python3", "-I", "/netproof/agent.py", "relay", str(CONTROL_PORT)]
+_RELAY = ["python3", "-I", "/netproof/agent.py", "relay"]
 
 
 def cluster(settings: Settings, progress: Progress) -> ClusterState:
@@ -60,6 +59,13 @@ def _up(settings: Settings, progress: Progress, failure: Path) -> ClusterState:
     return state
 
 
+def families(asked: Sequence[Family], has: Sequence[str], *, smoke: bool) -> tuple[str, ...]:
+    """In which families the cases are run, as plain texts: those asked for, else the cluster's primary one; smoke has one in any case."""
+    primary = has[0] if has else Family.IPV4.value
+    found = tuple(family.value for family in asked) or (primary,)
+    return (primary,) if smoke and len(found) > 1 else found
+
+
 def runner(
     settings: Settings,
     state: ClusterState,
@@ -69,9 +75,13 @@ def runner(
     workers: int,
     limits: Limits,
     progress: Progress,
+    families: Sequence[str],
     repeat: int = 1,
 ) -> Runner:
-    """A worker's means on that cluster: its own API client, its own fleet with the outsiders in it. Raises Problem."""
+    """A worker's means on that cluster: its own API client, its own fleet with the outsiders in it. Raises Problem.
+
+    `families` are those of the cases; the ones that the cluster lacks are left out.
+    """
     api = connect(Path(state.kubeconfig) if state.kubeconfig else None, state.context)
     nodes = api.list(path("Node"))
     fleet = Fleet(token, settings.run, alive=api.alive, patience=STREAM_PATIENCE)
@@ -91,6 +101,8 @@ def runner(
         limits=limits,
         budget=Budget(RATE / workers, int(_smallest_table(state) * TABLE_SHARE / workers), time.monotonic),
         outside=outside,
+        families=tuple(Family(family) for family in families if family in state.families),
+        network_agent=state.implementation.agent,
         repeat=repeat,
     )
 
@@ -105,7 +117,7 @@ def limits(settings: Settings, *, cap: float | None, budget: float | None, burst
     found = Limits(cap=cap if cap is not None else CAPS[settings.provider_name], budget=budget)
     denied = 0 if smoke else found.burst_denied
     denied = denied if burst is None else int(burst)
-    return replace(found, burst_denied=denied, burst_allowed=-(-denied // 5))
+    return replace(found, burst_denied=denied, burst_allowed=-(-denied // 5), whole=burst is not None)
 
 
 def _smallest_table(state: ClusterState) -> int:
@@ -117,21 +129,21 @@ def _dial_outsider(found: Outsider) -> Dial:
     return lambda: outsider.dial(found)
 
 
-def _dialler(api: Api) -> Callable[[str, str], Dial]:
+def _dialler(api: Api) -> Callable[[str, str, int], Dial]:
     """By port-forward; by exec from the first time on that port-forward is refused."""
-    ways: list[Callable[[str, str], Channel]] = [
-        lambda namespace, pod: forward(api, namespace, pod, CONTROL_PORT),
-        lambda namespace, pod: execute(api, namespace, pod, _RELAY, container="agent"),
+    ways: list[Callable[[str, str, int], Channel]] = [
+        lambda namespace, pod, port: forward(api, namespace, pod, port),
+        lambda namespace, pod, port: execute(api, namespace, pod, [*_RELAY, str(port)], container="agent"),
     ]
 
-    def dial(namespace: str, pod: str) -> Channel:
+    def dial(namespace: str, pod: str, port: int) -> Channel:
         way = ways[0]
         try:
-            return way(namespace, pod)
+            return way(namespace, pod, port)
         except Forbidden:
             if way is ways[-1]:
                 raise
             ways[:] = ways[-1:]  # many agents are dialled at once, and each may be the first to learn it
-            return ways[0](namespace, pod)
+            return ways[0](namespace, pod, port)
 
-    return lambda namespace, pod: lambda: dial(namespace, pod)
+    return lambda namespace, pod, port: lambda: dial(namespace, pod, port)

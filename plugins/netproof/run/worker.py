@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +14,28 @@ import pytest
 from netproof import options
 from netproof.cases import CASE, WORKER, Axes, axes_of
 from netproof.cluster.state import ClusterState
+from netproof.kube.wait import Late
 from netproof.model.behaviour import Behaviour, Level
 from netproof.model.event import CaseFinished, CaseStarted, Event, RunStarted, Waiting
 from netproof.model.flow import Family
 from netproof.model.verdict import Verdict
 from netproof.problem import Problem
 from netproof.report.journal import Journal
-from netproof.run import collection, ground
+from netproof.run import collection, gate, ground
 from netproof.run.assignment import Assignment
 from netproof.run.attempt import Attempt, run_once
 from netproof.run.findings import Findings
 from netproof.run.header import header_of
+from netproof.run.shrinking import Shrinking
 from netproof.world import world as worlds
 from netproof.world.case import Case
+from netproof.world.drawn import DrawnSet, relevant
 from netproof.world.language import CaseWorld, Expect
 from netproof.world.runner import Runner
-from netproof.world.verdicts import Unsupported, Verdicted
+from netproof.world.verdicts import Misused, Unsupported, Verdicted
 from netproof.world.world import World
 
+SHRINKINGS = 3  # of generated sets, by a worker in a run: of one fault a few are enough
 _TELL_EVERY = 2.0  # seconds between two words about one wait
 
 
@@ -44,7 +49,20 @@ class CaseAtWork:
     world: CaseWorld
     expect: Expect
     began: float
+    generated: DrawnSet | None = None
     result: Attempt | None = None
+
+    @property
+    def drawn(self) -> DrawnSet:
+        """The generated set of policies of this case. Raises Misused where it is none."""
+        if self.generated is None:
+            raise Misused(f"{self.axes.id} is no drawn case: say @behaviour(…, drawn=True)")
+        return self.generated
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """What a generated set was drawn from beside its seed and its number."""
+        return (f"drawn with {', '.join(sorted(self.generated.features)) or 'no further features'}",) if self.generated else ()
 
     def apply(self, *objects: Any) -> None:
         """See `world.case.Case.apply`."""
@@ -57,6 +75,10 @@ class CaseAtWork:
     def relabel(self, what: str, values: Mapping[str, str | None]) -> None:
         """See `world.case.Case.relabel`."""
         self.case.relabel(what, values)
+
+    def restart_agents(self) -> None:
+        """See `world.case.Case.restart_agents`."""
+        self.case.restart_agents()
 
 
 class Worker:
@@ -76,6 +98,7 @@ class Worker:
         self._worlds = 0
         self._findings: Findings | None = None
         self._done: list[str] = []
+        self._shrinkings = 0
 
     @classmethod
     def join(cls, config: pytest.Config, assignment: Assignment | None = None) -> None:
@@ -108,7 +131,11 @@ class Worker:
         work = pyfuncitem.stash.get(CASE, None)
         if work is None:
             return None
-        work.result = self._judge(pyfuncitem, work)
+        try:
+            with self._gate(pyfuncitem):
+                work.result = self._judge(pyfuncitem, work)
+        except Late as late:
+            work.result = Attempt(Verdict.INCONCLUSIVE, f"the cluster was not to be had alone: {late}")
         self._finish(pyfuncitem, work)
         return True
 
@@ -144,8 +171,12 @@ class Worker:
             self._tell_finished(item, axes, attempt, began)
             raise
         case = Case(runner, world, axes.id, runner.limits)
-        view = CaseWorld(case, Family({f.lower(): f for f in Family}[axes.values["family"].lower()]))
-        return CaseAtWork(axes, behaviour, case, view, Expect(case, view), began)
+        view = CaseWorld(case, Family(axes.values["family"]))
+        return CaseAtWork(axes, behaviour, case, view, Expect(case, view), began, self._generated(axes, view))
+
+    def _generated(self, axes: Axes, view: CaseWorld) -> DrawnSet | None:
+        lacking = self._state.unsupported if self._state else {}
+        return DrawnSet(axes.values["draw"], relevant(lacking), view) if "draw" in axes.values else None
 
     def _means(self) -> Runner:
         if self._runner is None:
@@ -168,6 +199,7 @@ class Worker:
                 workers=self.assignment.workers,
                 limits=bounds,
                 progress=self._progress,
+                families=self.assignment.families,
                 repeat=ground.repeat(self.settings, words.number("repeat")),
             )
             self._findings = Findings.of(self.config, self.settings, state, Path(self.assignment.report))
@@ -178,9 +210,12 @@ class Worker:
         lacking = self._state.unsupported if self._state else {}
         if item.get_closest_marker("timing") and self.assignment.workers > 1:
             raise Unsupported("latencies are measured by one worker alone: run it without -n")
+        family = axes.values["family"]
+        if self._state and family not in self._state.families:
+            raise Unsupported(f"this cluster has no {family} addresses")
         if behaviour.level is Level.VENDOR:
             raise Unsupported("a vendor's own behaviour, off unless asked for")
-        for feature in (behaviour.feature, *axes.needs):
+        for feature in (behaviour.feature, *axes.needs, *(["IPv6"] if family == Family.IPV6 else [])):
             if feature in lacking:
                 raise Unsupported(f"{feature}: {lacking[feature]}")
 
@@ -197,6 +232,11 @@ class Worker:
 
     # a case
 
+    def _gate(self, item: pytest.Item) -> AbstractContextManager[None]:
+        """The cluster for this case: beside others, or alone where it restarts what they use."""
+        folder = Path(self.assignment.folder)
+        return gate.alone(folder, self._means()) if item.get_closest_marker("disruptive") else gate.shared(folder)
+
     def _judge(self, item: pytest.Function, work: CaseAtWork) -> Attempt:
         first = run_once(item, work.case, before=self._done)
         if first.verdict in (Verdict.PASS, Verdict.OBSERVED, Verdict.UNSUPPORTED, Verdict.SLOW) and not first.left_closed:
@@ -212,14 +252,30 @@ class Worker:
         again = run_once(item, work.case, before=[])
         if again.verdict.failing:
             self._give_up_world()
-        return first.confirmed_by(again)
+        return self._shrunk(first.confirmed_by(again), work)
+
+    def _shrunk(self, attempt: Attempt, work: CaseAtWork) -> Attempt:
+        """A generated set that failed, with the smallest that still does. What the tries did is gone with their worlds."""
+        failed = [step for step in attempt.steps if step.judgement.verdict is Verdict.FAIL]
+        if work.generated is None or attempt.verdict is not Verdict.FAIL or not failed:
+            return attempt
+        if self._shrinkings >= SHRINKINGS:
+            said = f"this worker has done so with {SHRINKINGS} other sets; repeat this one alone"
+            return replace(attempt, counterexample=said)
+        self._shrinkings += 1
+        self._give_up_world()
+        case = Case(work.case.runner, work.case.world, work.axes.id, work.case.limits)
+        drawn = replace(work.generated, world=CaseWorld(case, work.world.family))
+        found = Shrinking(drawn, self._fresh).shrink(failed[-1])
+        self._give_up_world()
+        return replace(attempt, counterexample=found)
 
     def _finish(self, item: pytest.Function, work: CaseAtWork) -> None:
         attempt = work.result
         if attempt is None or self._findings is None:
             return
         self._done.append(work.axes.id)
-        attempt = work.result = self._findings.weigh(work.axes.id, attempt)
+        attempt = work.result = self._findings.weigh(work.axes.id, replace(attempt, tags=(*attempt.tags, *work.tags)))
         evidence = self._findings.keep(work.axes.id, work.behaviour, attempt, work.case)
         attempt = work.result = self._findings.describe(work.axes.id, work.behaviour, attempt, evidence)
         self._tell_finished(item, work.axes, attempt, work.began, evidence=evidence)

@@ -179,7 +179,7 @@ def _last(account: Account) -> str:
 
 
 def _observed(account: Account) -> str:
-    """What was seen most often, and of how many rounds."""
-    seen = [finding.seen for finding in account.rounds]
+    """What was seen most often, and of how many rounds: those since all that is promised was right, if it ever was."""
+    seen = [finding.seen for finding in account.since_right or account.rounds]
     most = max(seen, key=seen.count, default="never probed")
     return most if seen.count(most) == len(seen) else f"{most} in {seen.count(most)} of {len(seen)} rounds"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterator, Mapping
+from typing import TypeVar
 
 from netproof.model.flow import Flow
 from netproof.model.history import Decision, Expectation, History
 from netproof.model.outcome import Phase
 from netproof.verdict.cell import Finding, Grade, evaluate
 from netproof.verdict.course import probes_of
+
+F = TypeVar("F", bound=Hashable)
 
 _ANYBODY = Expectation(Decision.ALLOW)
 
@@ -55,13 +58,13 @@ def _words(flow: Flow, control: Flow, findings: list[Finding]) -> str:
 
 
 def refuse_unchanged(
-    placement: Mapping[Flow, tuple[str, str]], denied: Mapping[Flow, Collection[Side]], nodes: Collection[str]
+    placement: Mapping[F, tuple[str, str]], denied: Mapping[F, Collection[Side]], nodes: Collection[str]
 ) -> tuple[str, ...]:
     """The nodes of which a case would say nothing, sorted: no cell changes there, so nothing shows that the plane got that far.
 
     `placement` gives the nodes of source and destination of a flow, `denied` for each flow that the change denies where that is
-    enforced, `nodes` those that hold a subject of the policy. A flow is a witness of a node if that node alone can have denied it:
-    one that is denied at both ends says nothing of either, unless both are on one node.
+    enforced, `nodes` those that hold a subject of the policy; flows may be named by anything. A flow is a witness of a node if that
+    node alone can have denied it: one that is denied at both ends says nothing of either, unless both are on one node.
     """
     witnessed = {min(where) for flow, sides in denied.items() if len(where := _enforcers(placement[flow], sides)) == 1}
     return tuple(sorted(set(nodes) - witnessed))

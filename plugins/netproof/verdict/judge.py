@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from netproof.model.history import Cell, History, Judgement
+from netproof.model.history import Cell, Decision, History, Judgement
 from netproof.model.verdict import Verdict, worst
 from netproof.verdict.account import Account, cell
 from netproof.verdict.burst import confidence_of_one, excludes, loss, proven_loss
@@ -52,7 +52,7 @@ def judge(history: History) -> Judgement:
     deciding = proofs or gaps or rest
     return Judgement(
         verdict=worst(*(ground.verdict for ground in deciding)) if deciding else _best(reading),
-        reason="; ".join(ground.text for ground in proofs + gaps + rest) or _well(reading, accounts),
+        reason="; ".join(ground.text for ground in proofs + gaps + rest) or _well(reading, accounts, cells),
         cells=cells,
         converged=_converged(reading, accounts),
         relapses=len(reading.relapses),
@@ -142,14 +142,29 @@ def _best(reading: Reading) -> Verdict:
     return Verdict.PASS if reading.promised else Verdict.OBSERVED
 
 
-def _well(reading: Reading, accounts: Sequence[Account]) -> str:
-    """What is said of a step without complaint."""
+def _well(reading: Reading, accounts: Sequence[Account], cells: Sequence[Cell]) -> str:
+    """What is said of a step without complaint: what was promised of it, and what was only observed."""
     converged, (lost, counted) = _converged(reading, accounts), loss(accounts)
-    if converged is None:
-        return "observed"
-    if is_first(reading.history):
-        return f"isolated from the first instant on, and what is allowed connected {converged:.2f} s later"
-    return f"as expected {converged:.1f} s after the change" + (f", {lost} of {counted} allowed attempts were lost" if lost else "")
+    said = []
+    if converged is not None and is_first(reading.history):
+        said.append(f"isolated from the first instant on, and what is allowed connected {converged:.2f} s later")
+    elif converged is not None:
+        said.append(f"as expected {converged:.1f} s after the change")
+        said[0] += f", {lost} of {counted} allowed attempts were lost" if lost else ""
+    if observed := _observed(cells):
+        said.append(f"observed: {observed}")
+    return "; ".join(said) or "observed"
+
+
+def _observed(cells: Sequence[Cell]) -> str:
+    """What was seen of the flows of which nothing is promised: each sight once, with the flows in brackets."""
+    sights: dict[str, list[str]] = {}
+    for one in cells:
+        if one.expected.decision is Decision.OBSERVE:
+            promised = one.expected.responders
+            right = next(iter(promised)) if len(promised) == 1 else one.flow.destination
+            sights.setdefault(one.seen.removesuffix(f" by {right}"), []).append(str(one.flow))
+    return "; ".join(f"{seen} ({_few(flows)})" for seen, flows in sights.items())
 
 
 def _excludes(accounts: Sequence[Account]) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
 from netproof.model.flow import Flow
 from netproof.model.history import Decision, History
-from netproof.model.outcome import Attempt, Probe
+from netproof.model.outcome import Attempt, Probe, Round
 from netproof.verdict.cell import grade
 from netproof.verdict.control import uncontrolled
 from netproof.verdict.course import Course, Sighting, State, burst_rounds, look, probes_of, settle_rounds
@@ -60,8 +60,7 @@ class Reading:
     @property
     def overloaded(self) -> bool:
         """Whether so many attempts were starved that the machine, not the network, may be what was late."""
-        tried = [attempt.starved for s in self.sightings for probe in s.probes.values() for attempt in probe.attempts]
-        return sum(tried) > OVERLOADED * len(tried)
+        return overloaded(sighting.round for sighting in self.sightings)
 
     @property
     def promised(self) -> tuple[Flow, ...]:
@@ -80,6 +79,12 @@ class Reading:
         probes = self.sightings[last].probes
         tried = [(flow, attempt) for flow in self.promised if flow in probes for attempt in probes[flow].attempts]
         return max(attempt.began for flow, attempt in tried if grade(attempt, expected[flow], late).wrong)
+
+
+def overloaded(rounds: Iterable[Round]) -> bool:
+    """Whether more than `OVERLOADED` of all attempts of these rounds were starved."""
+    tried = [attempt.starved for round_ in rounds for probe in round_.probes for attempt in probe.attempts]
+    return sum(tried) > OVERLOADED * len(tried)
 
 
 def attempts(flow: Flow, rounds: tuple[Probes, ...]) -> list[Attempt]:

@@ -16,7 +16,7 @@ from netproof.model.outcome import Phase
 from netproof.verdict.control import attempts_at_control
 from netproof.verdict.course import Course, State, barren, burst_rounds, read
 
-AGREEING = 3
+AGREEING = 2
 """Right rounds that must follow the first right one, however long they take."""
 
 BURSTS = 3

@@ -31,6 +31,10 @@ class Budget:
         left = self.entries - sum(count for _, count in self._spent)
         return min(1.0, max(0.0, left / wanted)) if wanted else 1.0
 
+    def lasts(self, attempts: int) -> float:
+        """Seconds in which so many attempts can be made: at the rate, and each tableful only when the one before is forgotten."""
+        return attempts / self.rate + _LIFETIME * (1 + attempts // max(1, self.entries))
+
     def spend(self, attempts: int) -> None:
         """Book attempts that were made."""
         self._spent.append((self.clock(), attempts))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from netproof.kube.client import NotFound
 from netproof.kube.objects import path, path_of
-from netproof.model.flow import Flow
+from netproof.model.flow import Flow, Port
 from netproof.model.history import Decision, Expectation, History, Incident, Judgement, Limits
 from netproof.model.outcome import Outcome, Phase, Round
 from netproof.model.verdict import Verdict, worst
@@ -16,8 +16,9 @@ from netproof.oracle import Ruling
 from netproof.verdict.cell import evaluate
 from netproof.verdict.control import Side, refuse_unchanged
 from netproof.verdict.judge import judge
-from netproof.world import sentinel
-from netproof.world.foretold import agreed, rulings
+from netproof.verdict.reading import overloaded
+from netproof.world import restart, sentinel
+from netproof.world.foretold import agreed, behind, rulings
 from netproof.world.newcomers import Newcomer, bear
 from netproof.world.pace import hold
 from netproof.world.pods import Pod
@@ -33,6 +34,7 @@ LOOKS = 3  # at a listener before it is called dead
 # How many times the cap a change of labels may take: some implementations first give the pod, or every pod of the namespace, a new
 # identity (18 to 32 s were measured on kind clusters), and Kubernetes sets no bound on that.
 RELABEL_PATIENCE = 3.0
+OVERLOAD_PATIENCE = 3.0  # times the cap to put the world back, on a machine that starves the agents
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +66,20 @@ class Case:
     steps: list[Step] = field(default_factory=list)
     applied: dict[str, Object] = field(default_factory=dict)  # path -> the object as the API answered
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
+    served: tuple[Port, ...] = ()  # by every standing pod, for this case
     promised: bool = False  # something was promised and kept that needed no step (an address was given)
     _queue: list[tuple[str, Object]] = field(default_factory=list)
     _prior: list[Round] = field(default_factory=list)
     _labelled: dict[str, set[str]] = field(default_factory=dict)  # path -> the keys that the case set
+    _restarting: bool = False
 
     def again(self, world: World) -> None:
         """Begin anew in a fresh world: nothing of the first run is kept."""
         self.world = world
+        self.served = ()
         for kept in (self.steps, self.applied, self.stopwatch, self._queue, self._prior, self._labelled):
             kept.clear()
+        self._restarting = False
 
     # what a case says
 
@@ -95,6 +101,18 @@ class Case:
         where = path("Pod", name, namespace) if name else path("Namespace", namespace)
         self._queue.append((where, {"metadata": {"labels": dict(values)}}))
 
+    def foretell(self, flows: Sequence[Flow]) -> dict[Flow, Expectation]:
+        """What NetworkPolicy's text promises of these flows once all that is queued is done; those of which it promises nothing lack."""
+        found = self._foretold(dict.fromkeys(flows, Expectation(Decision.OBSERVE)), self._queue)
+        judged = {flow: ruling for flow, ruling in found.items() if ruling.judged and not ruling.rests_on_block}
+        if not judged:
+            raise Misused(f"{self.id} lets its policies be foretold, and nothing can be said of them")
+        return {flow: Expectation(ruling.decision, frozenset({flow.destination})) for flow, ruling in judged.items()}
+
+    def restart_agents(self) -> None:
+        """Queue a restart of the network's agents on the nodes of the world's pods; what the step changes happens while they are away."""
+        self._restarting = True
+
     def settle(
         self,
         expected: Mapping[Flow, Expectation],
@@ -103,20 +121,25 @@ class Case:
         with_sentinel: bool = False,
         by_chance: bool = False,
         limits: Limits | None = None,
+        alone: bool = False,
     ) -> Judgement:
-        """Run one step and judge it. Raises Failed, Flaky, Inconclusive; Misused where the case itself is wrong."""
+        """Run one step and judge it. Raises Failed, Flaky, Inconclusive; Misused where the case itself is wrong.
+
+        `alone`: these are single flows of a larger case, which need not be seen to change on every node.
+        """
         queued, self._queue = self._queue, []
+        restarting, self._restarting = self._restarting, False
         policies = [obj for verb, obj in queued if verb in ("apply", "remove")]
-        self._refuse_unchanged(expected, policies, sheltered=with_sentinel)
+        self._refuse_unchanged(expected, policies, sheltered=with_sentinel or alone)
         expected = agreed(self.id, expected, self._foretold(expected, queued), self.world)
         script = Script(
             expected=expected,
-            change=lambda: self._carry_out(queued),
+            change=lambda: self._change(queued, restarting=restarting),
             afterwards=self._afterwards,
             controls=controls or {},
             prior=tuple(self._prior),
             open_before=bool(policies) and not self.steps,
-            sentinel=(lambda: sentinel.hoist(self.world)) if with_sentinel else None,
+            sentinel=(lambda: sentinel.hoist(self.world, {flow.family for flow in expected})) if with_sentinel else None,
             by_chance=by_chance,
             limits=self._patient(limits or self.limits, queued),
         )
@@ -182,6 +205,15 @@ class Case:
         raise_for(judgement)
         return judgement
 
+    def foretold(self, flows: Iterable[Flow]) -> dict[Flow, Ruling]:
+        """What the oracle says of flows once all that is queued is carried out; nothing where it cannot read the policies."""
+        return self._foretold(dict.fromkeys(flows, Expectation(Decision.OBSERVE)), self._queue)
+
+    def carry_out(self) -> None:
+        """Change what is queued, at once and without a step."""
+        queued, self._queue = self._queue, []
+        self._carry_out(queued)
+
     def _foretold(self, expected: Mapping[Flow, Expectation], queued: Sequence[tuple[str, Object]]) -> dict[Flow, Ruling]:
         """The oracle's rulings on the policies and labels as they will be."""
         policies: dict[str, Object] = dict(self.applied)
@@ -193,7 +225,7 @@ class Case:
                 policies.pop(path_of(obj), None)
             else:
                 labels.setdefault(verb, {}).update(obj["metadata"]["labels"])
-        return rulings(self.world, expected, list(policies.values()), labels)
+        return rulings(self.world, expected, list(policies.values()), labels, behind(self.world, expected))
 
     def _patient(self, limits: Limits, queued: Sequence[tuple[str, Object]]) -> Limits:
         relabels = any(verb not in ("apply", "remove") for verb, _ in queued)
@@ -224,20 +256,29 @@ class Case:
         self.applied.clear()
         self._unlabel()
         sentinel.lower(self.world)
+        self.runner.fleet.release()
         rounds = self._reopen() if touched else ()
-        self.world.remove_services()
+        self.world.clear()
+        self._stop_serving()
         closed = self._still_closed(_closed(rounds[-1], self.limits.late)) if rounds else ()
         return Restored(closed, rounds, self.runner.clock() - began)
+
+    def _stop_serving(self) -> None:
+        served, self.served = self.served, ()
+        for name in self.world.pods if served else ():
+            for port in served:
+                self.runner.fleet.unlisten(name, port)
 
     # steps
 
     def _reopen(self) -> tuple[Round, ...]:
-        flows = list(dict.fromkeys(self._flows_to_reopen()))
-        deadline = self.runner.clock() + self.limits.cap
+        flows = [flow for flow in dict.fromkeys(self._flows_to_reopen()) if self.world.stands(flow)]
+        began = self.runner.clock()
         rounds: list[Round] = []
         while flows:
             rounds.append(self.runner.fleet.round(flows, Phase.RESTORE))
-            if len(_connected(rounds[-1:])) == len(flows) or self.runner.clock() > deadline:
+            patience = self.limits.cap * (OVERLOAD_PATIENCE if overloaded(rounds) else 1.0)
+            if len(_connected(rounds[-1:])) == len(flows) or self.runner.clock() > began + patience:
                 break
             hold(self.runner, rounds[-1].began)
         return tuple(rounds)
@@ -251,10 +292,10 @@ class Case:
         return tuple(flow for flow in flows if flow not in innocent)
 
     def _flows_to_reopen(self) -> Iterator[Flow]:
-        """Those that connected before the first change, and the sentinel's."""
+        """Those that connected before the first change, and the sentinel's. A connection that broke never comes back."""
         for step in self.steps[:1]:
             before = _connected([r for r in step.history.rounds if r.phase is Phase.CONTROL])
-            yield from (flow for flow in step.history.expected if flow in before)
+            yield from (flow for flow in step.history.expected if flow in before and not flow.held)
             yield from (p.flow for r in step.history.rounds if r.phase is Phase.SENTINEL for p in r.probes)
 
     def _carry_over(self, history: History) -> None:
@@ -262,6 +303,14 @@ class Case:
         stable = [r for r in history.rounds if r.phase is Phase.STABILITY][-1:]
         controls = [r for r in history.rounds if r.phase is Phase.CONTROL and r not in self._prior]
         self._prior += controls + [replace(r, phase=Phase.CONTROL) for r in stable]
+
+    def _change(self, queued: Sequence[tuple[str, Object]], *, restarting: bool) -> None:
+        if not restarting:
+            self._carry_out(queued)
+            return
+        agents = restart.begin(self.runner, sorted({pod.node for pod in self.world.pods.values()}))
+        self._carry_out(queued)
+        restart.complete(self.runner, agents)
 
     def _carry_out(self, queued: Sequence[tuple[str, Object]]) -> None:
         for verb, obj in queued:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from netproof.kube.objects import path
-from netproof.model.flow import Flow
+from netproof.model.flow import Flow, Port
 from netproof.model.history import Decision, Expectation
 from netproof.oracle import Outside, Pod, PolicyError, Ruling, Snapshot, decide
 from netproof.oracle.values import Endpoint
 from netproof.world.labels import WORLD
+from netproof.world.pods import port_names
+from netproof.world.services import Vip
 from netproof.world.verdicts import Misused
 from netproof.world.world import World
 
@@ -20,9 +23,33 @@ Object = Mapping[str, Any]
 Labels = Mapping[str, Mapping[str, str | None]]  # API path of a pod or namespace -> the labels that are about to be set there
 
 
-def rulings(world: World, flows: Iterable[Flow], policies: Sequence[Object], changed: Labels) -> dict[Flow, Ruling]:
-    """The oracle's ruling on each flow between pods, or from a pod to an agent outside; flows through a Service are left out.
+Behind = Mapping[Flow, tuple[str, Port]]
+_NOWHERE: Behind = MappingProxyType({})
 
+
+def behind(world: World, expected: Mapping[Flow, Expectation]) -> dict[Flow, tuple[str, Port]]:
+    """For flows of pods to a cluster IP that leads to one standing pod: that pod, and its port."""
+    places = {(address, port): target for vip in world.vips.values() for port, target in vip.targets.items() for address in _ips(vip)}
+    found = {}
+    for flow, promised in expected.items():
+        target, responder = places.get((flow.address, flow.port)), next(iter(promised.responders), "")
+        if target is not None and flow.source in world.pods and responder in world.pods and len(promised.responders) == 1:
+            port = port_names(world.pods[responder].pod).get(target) if isinstance(target, str) else flow.port.protocol(target)
+            if port:
+                found[flow] = (responder, port)
+    return found
+
+
+def _ips(vip: Vip) -> Iterable[str]:
+    return vip.addresses.values()
+
+
+def rulings(
+    world: World, flows: Iterable[Flow], policies: Sequence[Object], changed: Labels, leads: Behind = _NOWHERE
+) -> dict[Flow, Ruling]:
+    """The oracle's ruling on each flow between pods, or from a pod to an agent outside.
+
+    Of flows through a Service only those are ruled that `leads` names, as flows to the pod behind it.
     `policies` are those that will stand, as they are sent. Nothing is said where there are none, or where one of them says what the
     oracle cannot read: the API server is the judge of that.
     """
@@ -34,9 +61,11 @@ def rulings(world: World, flows: Iterable[Flow], policies: Sequence[Object], cha
         return {}
     found = {}
     for flow in flows:
-        ends = _end(world, snapshot, flow.source, ""), _end(world, snapshot, flow.destination, flow.address)
-        if ends[0] and ends[1] and not flow.question:
-            found[flow] = decide(snapshot, ends[0], ends[1], flow.port, flow.family)
+        source = _end(world, snapshot, flow.source, "")
+        pod, port = leads.get(flow, ("", flow.port))
+        destination = _end(world, snapshot, pod, "") if pod else _end(world, snapshot, flow.destination, flow.address)
+        if source and destination and not flow.question and not flow.echo:
+            found[flow] = decide(snapshot, source, destination, port, flow.family)
     return found
 
 
@@ -90,4 +119,5 @@ def _short(why: str, world: World) -> str:
     """In the words of the case: its namespaces by their letters, without the label that every selector carries."""
     for letter, name in world.namespaces.items():
         why = why.replace(name, letter)
-    return re.sub(rf",? ?{re.escape(WORLD)}=[^\s,)\]]+", "", why)
+    label = rf"{re.escape(WORLD)}=[^\s,)\]]+"
+    return re.sub(rf",? ?{label}", "", re.sub(f"{label},", "", why))

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import ipaddress
 import itertools
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from netproof.kube.objects import path
 from netproof.kube.wait import Late, NotYet, until
 from netproof.model.flow import TCP, UDP, Family, Flow, Port, Protocol, Question
 from netproof.model.history import Decision, Expectation
-from netproof.world import placement, pods, services
+from netproof.oracle import Ruling
+from netproof.probe.stream import AgentRefused
+from netproof.world import hosts, placement, pods, services
 from netproof.world.case import Case
-from netproof.world.moments import Newborn, Timed, drawn
+from netproof.world.moments import Newborn, Timed, parsed
 from netproof.world.services import Vip
+from netproof.world.stored import Stored
 from netproof.world.verdicts import Failed, Inconclusive, Misused, Unsupported
 
 ENDPOINTS_LIMIT = 30.0  # seconds: the control plane's own time to update EndpointSlices
 ADDRESS_LIMIT = 60.0  # seconds until a load balancer has given an address
 READY_LIMIT = 30.0
+SHARE_OF_MANY = 0.01  # of the burst, where a case has some hundreds of flows: the nodes' connection tables must hold all cases' attempts
+FRONT = 8000  # less than a pod's port is that of the Services which `via="cluster-ip"` puts in front of it: 80 for 8080
+PROBED_LIMIT = 10.0  # the kubelet probes once a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +51,11 @@ class Peer:
     address: str
     _world: CaseWorld
 
+    @property
+    def cidr(self) -> str:
+        """The block that holds its address alone: `172.30.0.100/32`."""
+        return f"{self.address}/{ipaddress.ip_address(self.address).max_prefixlen}"
+
     def on(self, port: Port) -> Target:
         """Its own address with a port."""
         return Target(self.name, self.address, port)
@@ -51,12 +64,22 @@ class Peer:
         """The flow from here to there."""
         return Flow(self.name, target.name, target.address, target.port, target.family)
 
-    def asks(self, name: str, type_: str = "A", *, over: Protocol = UDP) -> Flow:
-        """The DNS question to the resolver of its own /etc/resolv.conf; a name without a final dot walks the search list."""
+    def pings(self, peer: Peer) -> Flow:
+        """ICMP echo requests to the peer's own address. Of these nothing is promised: a case only observes them."""
+        return Flow(self.name, peer.name, peer.address, UDP(0), Family.of(peer.address), echo=True)
+
+    def asks(self, name: str, type_: str = "", *, over: Protocol = UDP) -> Flow:
+        """The DNS question to the resolver of its own /etc/resolv.conf; a name without a final dot walks the search list.
+
+        Without a type it is for the addresses of the case's family. Raises Unsupported where there is no resolver of that family.
+        """
+        family = self._world.family
         resolver = self._world.case.runner.fleet.resolver(self.name)
         names = _search(name, resolver.search, _ndots(resolver.options))
-        server = next(address for address in resolver.nameservers if Family.of(address) is self._world.family)
-        return Flow(self.name, "DNS", server, over(53), self._world.family, Question(names, type_))
+        server = next((address for address in resolver.nameservers if Family.of(address) is family), "")
+        if not server:
+            raise Unsupported(f"the resolv.conf of {self.name} names no resolver with an {family} address")
+        return Flow(self.name, "DNS", server, over(53), family, Question(names, type_ or self._world.record))
 
     @property
     def search(self) -> tuple[str, ...]:
@@ -119,18 +142,36 @@ class CaseWorld:
     case: Case
     family: Family = Family.IPV4
 
+    @property
+    def record(self) -> str:
+        """The type of DNS records that hold addresses of the case's family."""
+        return "A" if self.family is Family.IPV4 else "AAAA"
+
+    @property
+    def everywhere(self) -> str:
+        """The block of all addresses of the case's family."""
+        return "0.0.0.0/0" if self.family is Family.IPV4 else "::/0"
+
     def pod(self, name: str) -> Peer:
-        """The pod of that name: `x/a`."""
-        try:
-            return Peer(name, self.case.world.pods[name].addresses[self.family], self)
-        except KeyError:
-            raise Misused(
-                f"there is no pod {name} with an {self.family} address; there are {', '.join(sorted(self.case.world.pods))}"
-            ) from None
+        """The pod of that name: `x/a`. Raises Inconclusive where it was given no address of the case's family."""
+        found = self.case.world.pods.get(name)
+        if found is None:
+            raise Misused(f"there is no pod {name}; there are {', '.join(sorted(self.case.world.pods))}")
+        if self.family not in found.addresses:
+            raise Inconclusive(f"{name} has no {self.family} address, though the cluster's pods are to have one")
+        return Peer(name, found.addresses[self.family], self)
 
     def namespace(self, letter: str) -> str:
         """The name that a namespace of the world has in the cluster."""
         return self.case.world.namespaces[letter]
+
+    def held(self, flow: Flow) -> Flow:
+        """The flow on one connection that lasts as long as the case: what is asked of it later goes over what stood before."""
+        return replace(flow, held=self.case.world.next_number())
+
+    def stored(self, letter: str) -> Stored:
+        """The NetworkPolicies of a namespace, as objects of the API."""
+        return Stored(self.case, letter)
 
     def port_of(self, pod: str, name: str) -> Port:
         """The port to which a standing pod's container gives that name."""
@@ -144,14 +185,17 @@ class CaseWorld:
             raise Unsupported("there is one schedulable node, so no pair of pods on different nodes")
         return [self.pod(a.name).to(self.pod(b.name).on(port)) for a, b in pairs]
 
-    def mesh(self) -> list[Flow]:
-        """Every ordered pair of standing pods on every port that they serve."""
-        return [flow for flow in self.case.world.mesh() if flow.family is self.family]
+    def mesh(self, ports: Sequence[Port] = pods.PORTS) -> list[Flow]:
+        """Every ordered pair of standing pods on these ports, by default on all that they serve."""
+        return [flow for flow in self.case.world.mesh(ports) if flow.family is self.family]
 
     def api_service_address(self) -> str:
         """The cluster IP of the API server's own Service, `default/kubernetes`."""
         spec = self.case.runner.api.get(path("Service", "kubernetes", "default"))["spec"]
-        return next(str(address) for address in spec["clusterIPs"] if Family.of(address) is self.family)
+        found = [str(address) for address in spec["clusterIPs"] if Family.of(address) is self.family]
+        if not found:
+            raise Unsupported(f"the API server's Service has no {self.family} address")
+        return found[0]
 
     def spread(self) -> list[str]:
         """One standing pod of namespace x on each node that takes pods, made where there is none yet."""
@@ -169,19 +213,101 @@ class CaseWorld:
         self.set_ready(*wanted, ready=ready)
         return list(wanted)
 
-    def set_ready(self, *names: str, ready: bool) -> None:
+    def new_pods(self, letter: str, *, beside: Sequence[str], labels: Mapping[str, str] | None = None) -> list[str]:
+        """Further pods of a namespace, each on the node of one of `beside`, with these labels from birth; their agents answer."""
+        names = [f"{letter}/new-{self.case.world.next_number()}" for _ in beside]
+        self.case.world.add_pods({name: self._node_of(pod) for name, pod in zip(names, beside, strict=True)}, labels=labels)
+        return names
+
+    def host(self, beside: str) -> Peer:
+        """The agent on the network of the node on which a pod stands, made where there is none yet (feature HostNetwork)."""
+        node = self._node_of(beside)
+        hosts.add(self.case.world, [node])
+        return self.pod(f"{hosts.LETTER}/{node.name}")
+
+    @property
+    def host_port(self) -> int:
+        """The port that agents of `host` serve, by TCP and by UDP."""
+        return hosts.served_port(self.case.world)
+
+    def end_pods(self, *names: str) -> None:
+        """Delete pods of `new_pods`; returns when the API no longer has them."""
+        ended = [path("Pod", pod.pod, pod.namespace) for pod in (self.case.world.pods[name] for name in names)]
+        self.case.world.remove_pods(names)
+        for where, name in zip(ended, names, strict=True):
+            self.case.world.await_removal(where, f"pod {name}")
+
+    def renew_pod(self, name: str, labels: Mapping[str, str] | None = None) -> None:
+        """Delete a pod of `new_pods`, and make another of its name on its node, with these labels instead of the former's."""
+        node = self._node_of(name)
+        self.end_pods(name)
+        self.case.world.add_pods({name: node}, labels=labels)
+
+    def new_namespace(self, letter: str, labels: Mapping[str, str] | None = None) -> None:
+        """A further namespace with these labels, for this case."""
+        self.case.world.add_namespace(letter, labels or {})
+
+    def end_namespace(self, letter: str) -> None:
+        """Delete a namespace of `new_namespace` and all that is in it; returns when the API no longer has it."""
+        self.case.world.await_removal(self.case.world.remove_namespace(letter), f"namespace {letter}")
+
+    def set_ready(self, *names: str, ready: bool, limit: float = READY_LIMIT) -> None:
         """Make pods of `pods` Ready or not; returns when their status says so. Raises Inconclusive where it never does."""
         port, fleet = TCP(pods.READY_PORT), self.case.runner.fleet
         for name in names:
             (fleet.listen if ready else fleet.unlisten)(name, port)
         for name in names:
-            self._await_ready(name, ready=ready)
+            self._await_ready(name, ready=ready, limit=limit)
 
-    def service(self, name: str, *, selects: Sequence[str], port: Port, target: int, **spec: Any) -> Service:
-        """A Service in namespace x with these pods as endpoints. `spec` is merged into the Service's spec."""
-        vip = self.case.world.service(name, "x", {port: target}, selects=selects, **spec)
+    def service(
+        self,
+        name: str,
+        *,
+        selects: Sequence[str],
+        port: Port,
+        target: int | str,
+        namespace: str = "x",
+        labels: Mapping[str, str] | None = None,
+        **spec: Any,
+    ) -> Service:
+        """A Service of the case's family with these pods as endpoints; a named target is a port's name in its pods.
+
+        `spec` is merged into the Service's spec, `labels` into its own labels.
+        """
+        return self._service(name, namespace, {port: target}, selects=selects, labels=labels, **spec)
+
+    def front(self, pod: str, ports: Sequence[Port], **spec: Any) -> Service:
+        """A Service whose one endpoint is that pod, on these of its ports less 8000: TCP/80 leads to TCP/8080. It is made once a case."""
+        name = f"only-{pod.replace('/', '-')}"
+        vip = self.case.world.vips.get(name)
+        if vip:
+            return Service(vip, self)
+        behind = {Port(port.protocol, port.number - FRONT): port.number for port in ports}
+        return self._service(name, pod.partition("/")[0], behind, selects=[pod], **spec)
+
+    def _service(
+        self,
+        name: str,
+        namespace: str,
+        ports: Mapping[Port, int | str],
+        *,
+        selects: Sequence[str],
+        labels: Mapping[str, str] | None = None,
+        **spec: Any,
+    ) -> Service:
+        families = {} if spec.get("type") == "ExternalName" else {"ipFamilies": [str(self.family)]}
+        vip = self.case.world.service(name, namespace, ports, selects=selects, labels=labels, **families | spec)
         self.await_endpoints(vip, selects)
         return Service(vip, self)
+
+    def serve(self, *ports: Port) -> None:
+        """Have every standing pod serve further ports until the case ends. Raises Unsupported where their kernel lacks the protocol."""
+        self.case.served += ports
+        for name, port in itertools.product(self.case.world.pods, ports):
+            try:
+                self.case.runner.fleet.listen(name, port)
+            except AgentRefused as refused:
+                raise Unsupported(f"{name} cannot serve {port}: {refused}") from refused
 
     def outside(self, name: str = "a") -> Peer:
         """An agent outside the cluster. Raises Unsupported where the provider has none."""
@@ -203,6 +329,10 @@ class CaseWorld:
     def node_address_of(self, pod: str) -> str:
         """The InternalIP of the node on which a pod stands."""
         return dict(self.node_addresses())[self.case.world.pods[pod].node]
+
+    def node_of(self, pod: str, port: Port) -> Target:
+        """A port of the node itself on which a pod stands."""
+        return Target(f"node {self.case.world.pods[pod].node}", self.node_address_of(pod), port)
 
     def balanced(self, vip: Vip) -> str:
         """The load balancer's address of that Service. Raises Late."""
@@ -231,7 +361,11 @@ class CaseWorld:
         except Late as late:
             raise Inconclusive(f"the control plane's failure, not the data plane's: {late}") from late
 
-    def _await_ready(self, name: str, *, ready: bool) -> None:
+    def _node_of(self, name: str) -> placement.Node:
+        on = self.case.world.pods[name].node
+        return next(node for node in self.case.runner.nodes if node.name == on)
+
+    def _await_ready(self, name: str, *, ready: bool, limit: float) -> None:
         pod = self.case.world.pods[name]
 
         def agreed() -> bool | None:
@@ -243,7 +377,7 @@ class CaseWorld:
 
         what = f"{name} to be {'Ready' if ready else 'not Ready'} (the kubelet connects to the pod to learn it)"
         try:
-            until(agreed, what=what, limit=READY_LIMIT, progress=self.case.runner.progress)
+            until(agreed, what=what, limit=limit, progress=self.case.runner.progress)
         except Late as late:
             raise Inconclusive(str(late)) from late
 
@@ -257,10 +391,33 @@ class Promise:
     subject: tuple[Port | Flow, ...]
     with_sentinel: bool = False
     controls: Mapping[Flow, Flow] | None = None
+    via: str = "pod-ip"
 
-    def matrix(self, text: str) -> None:
-        """Each pair of the drawn matrix is open (`.`) or closed (`X`) on the port; `-` and `?` are not judged."""
-        self._settle(drawn(self.case, self.world, self._ports(), text))
+    def matrix(self, text: str, *, turned: bool = False) -> None:
+        """Each pair of the drawn matrix is open (`.`) or closed (`X`) on the port; `-` and `?` are not judged.
+
+        Rows send to columns; with `turned` columns send to rows: what is drawn for ingress then holds for its egress twin. Via
+        `cluster-ip` every destination is reached through a Service of its own.
+        """
+        expected = {}
+        for port in self._ports():
+            for (row, column), decision in parsed(self.case, text).cells.items():
+                source, destination = (column, row) if turned else (row, column)
+                flow = self.world.pod(source).to(self._target(destination, port))
+                expected[flow] = Expectation(decision, frozenset({destination}), why="as drawn in the case")
+        self._settle(expected)
+
+    def foretold(self) -> None:
+        """Each pair of standing pods is open or closed on these ports as NetworkPolicy's text says of the policies that stand by then.
+
+        For cross products, where a drawing would say no more than the policies themselves. Flows of which the text promises nothing
+        are left out, and so are those that an ipBlock on pod addresses alone decides.
+        """
+        self._settle(self.case.foretell(self.world.mesh(self._ports())))
+
+    def observed(self) -> None:
+        """What becomes of each flow is reported, and never judged."""
+        self._settle({flow: Expectation(Decision.OBSERVE) for flow in self._flows()})
 
     def reaches(self, *, source_kept: bool = False) -> None:
         """Each flow is answered by its own destination; with `source_kept` that sees the source's own address."""
@@ -280,6 +437,19 @@ class Promise:
         expected = {flow: Expectation(decision, frozenset({who.get(flow, flow.destination)})) for flow, decision in decisions.items()}
         self._settle(expected, by_chance=by_chance)
 
+    def as_ruled(self, *, pod_blocks: bool) -> None:
+        """Each flow is decided as the oracle reads the policies that are queued. The flows are many, so the burst is a hundredth.
+
+        Where ipBlocks need not match the addresses of pods, flows that are allowed by one alone are only observed.
+        """
+        ruled = self.case.foretold(self._flows())
+        if not ruled:
+            raise Misused(f"{self.case.id}: the oracle says nothing of these policies")
+        limits = self.case.limits
+        denied, allowed = math.ceil(limits.burst_denied * SHARE_OF_MANY), math.floor(limits.burst_allowed * SHARE_OF_MANY)
+        limits = replace(limits, burst_denied=denied, burst_allowed=allowed)
+        self.case.settle({flow: ruled_as(flow, ruling, pod_blocks=pod_blocks) for flow, ruling in ruled.items()}, limits=limits)
+
     def refused(self) -> None:
         """Each flow is refused rather than left to time out: paced single attempts of 3 s, as ICMP errors are rate-limited."""
         self._settle({flow: Expectation(Decision.REFUSE) for flow in self._flows()})
@@ -290,6 +460,11 @@ class Promise:
 
     def _settle(self, expected: Mapping[Flow, Expectation], *, by_chance: bool = False) -> None:
         self.case.settle(expected, controls=self.controls, with_sentinel=self.with_sentinel, by_chance=by_chance)
+
+    def _target(self, pod: str, port: Port) -> Target:
+        if self.via == "pod-ip":
+            return self.world.pod(pod).on(port)
+        return self.world.front(pod, self._ports()).by_ip(Port(port.protocol, port.number - FRONT))
 
     def _flows(self) -> list[Flow]:
         return [flow for flow in self.subject if isinstance(flow, Flow)]
@@ -308,9 +483,31 @@ class Expect:
     case: Case
     world: CaseWorld
 
-    def __call__(self, *subject: Port | Flow, sentinel: bool = False, controls: Mapping[Flow, Flow] | None = None) -> Promise:
+    def __call__(
+        self, *subject: Port | Flow, sentinel: bool = False, controls: Mapping[Flow, Flow] | None = None, via: str = "pod-ip"
+    ) -> Promise:
         """What the promise is about: ports for a matrix, flows for the rest. See `world.sentinel` for what a sentinel is."""
-        return Promise(self.case, self.world, subject, sentinel, controls)
+        return Promise(self.case, self.world, subject, sentinel, controls, via)
+
+    def refused(self, policy: Mapping[str, Any], field: str, *, but: Mapping[str, Any]) -> None:
+        """The API server refuses the policy and names the field; `but`, the same put right, it would take. Nothing is stored."""
+        Stored(self.case, str(policy["metadata"]["namespace"])).require_refused(dict(policy), field, but=dict(but))
+        self.case.promised = True
+
+    def ready(self, *names: str) -> None:
+        """Pods of `world.pods` become not Ready and Ready again as their agents say: the kubelet's probes reach them. Raises Failed."""
+        self.world.set_ready(*names, ready=False)
+        try:
+            self.world.set_ready(*names, ready=True, limit=max(PROBED_LIMIT, self.case.limits.cap))
+        except Inconclusive as late:
+            raise Failed(f"the kubelet's probes do not reach what they reached before: {late.reason}") from late
+        self.case.promised = True
+
+    def same(self, what: str, seen: object, promised: object) -> None:
+        """What was read is what was promised. Raises Failed, with both."""
+        if seen != promised:
+            raise Failed(f"{what}: promised is {promised!r}, seen was {seen!r}")
+        self.case.promised = True
 
     def address(self, service: Service) -> str:
         """A load balancer gives the Service an address within a minute. Raises Failed where it does not."""
@@ -328,6 +525,12 @@ class Expect:
     def timed(self, change: str, *ports: Port) -> Timed:
         """How fast flows follow the queued change, which the report calls so."""
         return Timed(self.case, self.world, change, ports)
+
+
+def ruled_as(flow: Flow, ruling: Ruling, *, pod_blocks: bool) -> Expectation:
+    """What is expected of a flow of which the oracle says that."""
+    promised = ruling.judged and (pod_blocks or not ruling.rests_on_block)
+    return Expectation(ruling.decision if promised else Decision.OBSERVE, frozenset({flow.destination}), why=ruling.why)
 
 
 def _ndots(options: Sequence[str]) -> int:

@@ -27,14 +27,25 @@ STANDING = ("a", "b", "c")  # the pods that every namespace of a world has
 RECORDS = "/netproof-first"  # where an init container leaves what it saw
 SILENCE = 120  # seconds without a word from the runner after which an agent ends
 # Labels for selectors, from birth: a pod that is relabelled gets a new identity, which takes some implementations many seconds.
-TRAITS: Mapping[str, dict[str, str]] = {"a": {"rank": "high"}, "b": {"tier": "back", "rank": ""}, "c": {"tier": "front", "spare": ""}}
+TRAITS: Mapping[str, dict[str, str]] = {
+    "a": {"rank": "high"},
+    "b": {"tier": "back", "rank": "", "size": "big"},
+    "c": {"tier": "front", "spare": "", "size": "big"},
+}
+# The same for pods that go by different labels in each namespace, and for namespaces.
+APPS: Mapping[str, str] = {"x/a": "web", "x/b": "db", "y/a": "db", "y/c": "web", "z/a": "", "z/b": "web", "z/c": "db"}
+NAMESPACE_TRAITS: Mapping[str, dict[str, str]] = {
+    "x": {"env": "prod"},
+    "y": {"env": "test", "shared": "", "stage": "test"},
+    "z": {"shared": "", "stage": ""},
+}
 
 Object = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A probe pod as it runs. `name` is short (`x/a`), `namespace` and `pod` are the API's."""
+    """A probe pod as it runs. `name` is short (`x/a`), `namespace` and `pod` are the API's; `control` is its agent's port on loopback."""
 
     name: str
     namespace: str
@@ -42,6 +53,7 @@ class Pod:
     uid: str
     node: str
     addresses: Mapping[Family, str]
+    control: int = CONTROL_PORT
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +98,19 @@ def namespace(name: str, letter: str, recipe: Recipe) -> Object:
     """A namespace of the world; `ns: x` is what namespace selectors of cases speak of."""
     made = _template("namespace.yaml")
     made["metadata"]["name"] = name
-    made["metadata"]["labels"] |= recipe.labels | {"ns": letter}
+    made["metadata"]["labels"] |= recipe.labels | namespace_traits(letter)
     return made
+
+
+def namespace_traits(letter: str) -> dict[str, str]:
+    """The labels of a namespace of the world that selectors can speak of."""
+    return {"ns": letter, **NAMESPACE_TRAITS.get(letter, {})}
+
+
+def traits(name: str) -> dict[str, str]:
+    """The labels that a pod (`x/a`) has from birth for selectors to speak of."""
+    own = name.partition("/")[2]
+    return {"pod": own, **TRAITS.get(own, {}), **({"app": APPS[name]} if name in APPS else {})}
 
 
 def program(namespace: str, recipe: Recipe) -> Object:
@@ -96,11 +119,12 @@ def program(namespace: str, recipe: Recipe) -> Object:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"agent.py": _source()}}
 
 
-def pod(name: str, namespace: str, node: Node, recipe: Recipe, *, readiness: bool = False, birth: Birth | None = None) -> Object:
-    """A probe pod for that node. With `readiness` it is Ready only while its agent listens on READY_PORT."""
+def pod(key: str, namespace: str, node: Node, recipe: Recipe, *, readiness: bool = False, birth: Birth | None = None) -> Object:
+    """A probe pod (`x/a`) for that node. With `readiness` it is Ready only while its agent listens on READY_PORT."""
+    name = key.partition("/")[2]
     made = _template("pod.yaml")
     made["metadata"] |= {"name": name, "namespace": namespace}
-    made["metadata"]["labels"] |= recipe.labels | {"pod": name} | _sets(name) | TRAITS.get(name, {})
+    made["metadata"]["labels"] |= recipe.labels | traits(key) | _sets(name)
     spec = made["spec"]
     spec["nodeSelector"] = {"kubernetes.io/hostname": node.hostname}
     container = spec["containers"][0]

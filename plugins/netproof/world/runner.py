@@ -39,15 +39,16 @@ class Runner:
     image: str
     nodes: Sequence[Node]
     every_node: Sequence[Mapping[str, Any]]
-    dial: Callable[[str, str], Dial]  # namespace, pod
+    dial: Callable[[str, str, int], Dial]  # namespace, pod, the control port on its loopback
     progress: Progress
     limits: Limits = field(default_factory=Limits)
     budget: Budget = field(default_factory=Budget)
     outside: Sequence[Outside] = ()
     families: tuple[Family, ...] = (Family.IPV4,)
+    network_agent: str = ""  # namespace/name of the DaemonSet whose pods program the nodes
     clock: Callable[[], float] = time.monotonic
     repeat: int = 10  # how often a change is timed
 
     def dial_pod(self, pod: Pod) -> Dial:
         """How to reach that pod's agent."""
-        return self.dial(pod.namespace, pod.pod)
+        return self.dial(pod.namespace, pod.pod, pod.control)

@@ -6,11 +6,11 @@ isolates the pods of namespace z, one on each node, from each other; it is await
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from netproof.kube.objects import path
-from netproof.model.flow import TCP
+from netproof.model.flow import TCP, Family
 from netproof.model.history import Incident
 from netproof.model.outcome import Outcome, Phase, Probe, Round
 from netproof.world.pace import hold
@@ -27,10 +27,13 @@ def policy(world: World) -> dict[str, Any]:
     return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata, "spec": spec}
 
 
-def hoist(world: World) -> tuple[Sequence[Round], Sequence[Incident]]:
-    """Apply the sentinel and wait until it denies; returns what was seen, and an incident where it never did within the cap."""
+def hoist(world: World, families: Collection[Family]) -> tuple[Sequence[Round], Sequence[Incident]]:
+    """Apply the sentinel and wait until it denies in these address families.
+
+    Returns what was seen, and an incident where it never did within the cap.
+    """
     runner = world.runner
-    flows = [world.flow(a, b, TCP(8080), family) for family in runner.families for a, b in _PAIRS]
+    flows = [world.flow(a, b, TCP(8080), family) for family in sorted(families) for a, b in _PAIRS]
     rounds = [runner.fleet.round(flows, Phase.SENTINEL)]
     if not all(_connected(probe) for probe in rounds[0].probes):
         return rounds, [Incident(runner.clock(), "the sentinel's flows in namespace z did not connect before it was applied")]

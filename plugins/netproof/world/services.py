@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from netproof.kube.client import Api
@@ -13,7 +13,7 @@ from netproof.model.flow import Family, Port, Protocol
 
 @dataclass(frozen=True, slots=True)
 class Vip:
-    """A Service as the API shows it. `node_ports` has an entry a Service port where there are any."""
+    """A Service as the API shows it. `node_ports` has an entry a Service port where there are any, `targets` says where ports lead."""
 
     name: str
     namespace: str
@@ -21,6 +21,7 @@ class Vip:
     addresses: Mapping[Family, str]
     ports: tuple[Port, ...]
     node_ports: Mapping[Port, int]
+    targets: Mapping[Port, int | str] = field(default_factory=dict)
 
     @property
     def dns(self) -> str:
@@ -29,7 +30,7 @@ class Vip:
 
 
 def service(
-    name: str, namespace: str, ports: Mapping[Port, int], own: Mapping[str, str], *, selector: Mapping[str, str], **spec: Any
+    name: str, namespace: str, ports: Mapping[Port, int | str], own: Mapping[str, str], *, selector: Mapping[str, str], **spec: Any
 ) -> dict[str, Any]:
     """A Service with that selector; `ports` maps a Service port to the pods' port."""
     entries = [
@@ -46,7 +47,8 @@ def vip(obj: Mapping[str, Any]) -> Vip:
     addresses = {Family.of(ip): ip for ip in spec.get("clusterIPs", []) if ip != "None"}
     ports = {Port(Protocol(entry["protocol"]), entry["port"]): entry.get("nodePort", 0) for entry in spec["ports"]}
     node_ports = {port: number for port, number in ports.items() if number}
-    return Vip(meta["name"], meta["namespace"], meta["uid"], addresses, tuple(ports), node_ports)
+    targets = {Port(Protocol(entry["protocol"]), entry["port"]): entry.get("targetPort", entry["port"]) for entry in spec["ports"]}
+    return Vip(meta["name"], meta["namespace"], meta["uid"], addresses, tuple(ports), node_ports, targets)
 
 
 def endpoints(api: Api, service: Vip) -> dict[str, bool]:

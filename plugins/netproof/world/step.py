@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from netproof.model.flow import Flow
 from netproof.model.history import Decision, Expectation, History, Incident, Limits
 from netproof.model.outcome import Outcome, Phase, Round
-from netproof.probe.fleet import REFUSAL, ROUND, Plan
+from netproof.probe.fleet import GLANCE, REFUSAL, ROUND, Plan
 from netproof.verdict.control import uncontrolled
-from netproof.verdict.course import Course, read
+from netproof.verdict.course import Course, State, look, read
 from netproof.verdict.settle import CONTROL_ROUNDS, Step, next_step
+from netproof.world.burst import burst
 from netproof.world.pace import ROUND_EVERY, hold
 from netproof.world.runner import Progress, Runner
 
 CONTROL_LIMIT = 10.0  # seconds: a NodePort that was just made needs a moment until it connects
 CHANCES = 32  # one stale endpoint of three is missed by this many with a probability of 2 in a million
+GLANCES = 10  # in a row, at most
 REFUSED_EVERY = 1.5  # seconds between two attempts on a flow that is to be refused
 _NO_LIMITS = Limits()
 
@@ -107,11 +110,32 @@ def _settle(runner: Runner, script: Script, history: History, progress: Progress
         if step is Step.AFTERWARDS:
             history = replace(history, checked=True, incidents=(*history.incidents, *script.afterwards()))
         elif step is Step.BURST:
-            history = _add(history, _burst(runner, script))
+            made = burst(runner, script.expected, script.limits, _meant(script), progress)
+            history = replace(history, rounds=(*history.rounds, *made))
         else:
             _pace(runner, script, history)
-            history = _add(history, _round(runner, script, step.phase or Phase.CANDIDATE))
+            wrong = _glance(runner, script, history) if step is Step.CANDIDATE else None
+            history = _add(history, wrong or _round(runner, script, step.phase or Phase.CANDIDATE))
     return history
+
+
+def _glance(runner: Runner, script: Script, history: History) -> Round | None:
+    """A round too short to show that all is right, but not that something is wrong yet: then it is one of the candidates.
+
+    A full round takes a whole time-out where something is denied, and would tell a quarter of a second of convergence as 1.2 s. From
+    time to time one is made all the same, as a slow answer is missed by glances only, and at the cap, as that one counts.
+    """
+    near_cap = runner.clock() + 2 * ROUND.lasts(0) > history.changed + script.limits.cap
+    if script.by_chance or _manner(script) is not ROUND or _glances(history) >= GLANCES or near_cap:
+        return None
+    seen = runner.fleet.round(list(script.expected), Phase.CANDIDATE, plan=GLANCE, meant=_meant(script))
+    return seen if look(seen, history).state is State.WRONG else None
+
+
+def _glances(history: History) -> int:
+    """How many candidates the history ends in that were as short as a glance."""
+    short = (r.phase is Phase.CANDIDATE and r.ended - r.began <= GLANCE.lasts(0) for r in reversed(history.rounds))
+    return sum(1 for _ in itertools.takewhile(bool, short))
 
 
 def _pace(runner: Runner, script: Script, history: History) -> None:
@@ -123,31 +147,19 @@ def _pace(runner: Runner, script: Script, history: History) -> None:
 def _round(runner: Runner, script: Script, phase: Phase) -> Round:
     """One round. Where one of several may answer, one answer says little of who else still would: each flow is then asked many times."""
     if not script.by_chance:
-        return runner.fleet.round(list(script.expected), phase, plan=_manner(script))
-    asked = runner.fleet.burst(dict.fromkeys(script.expected, CHANCES), rate=runner.budget.rate)
+        return runner.fleet.round(list(script.expected), phase, plan=_manner(script), meant=_meant(script))
+    asked = runner.fleet.burst(dict.fromkeys(script.expected, CHANCES), rate=runner.budget.rate, meant=_meant(script))
     return replace(asked, phase=phase)
+
+
+def _meant(script: Script) -> dict[Flow, Collection[str]]:
+    """Which agents may answer: none on flows to be refused, the responders where they are said, else any."""
+    return {flow: e.responders for flow, e in script.expected.items() if e.responders or e.decision is Decision.REFUSE}
 
 
 def _manner(script: Script) -> Plan:
     refused = any(e.decision is Decision.REFUSE for e in script.expected.values())
     return REFUSAL if refused else ROUND
-
-
-def _burst(runner: Runner, script: Script) -> Round:
-    wanted = {flow: _burst_size(e, script.limits) for flow, e in script.expected.items()}
-    wanted = {flow: count for flow, count in wanted.items() if count}
-    share = runner.budget.share(sum(wanted.values()))
-    counts = {flow: max(1, int(count * share)) for flow, count in wanted.items()} if share > 0 else {}
-    if not counts:
-        now = runner.clock()
-        return Round(Phase.BURST, now, now, ())
-    runner.budget.spend(sum(counts.values()))
-    return runner.fleet.burst(counts, rate=runner.budget.rate)
-
-
-def _burst_size(expectation: Expectation, limits: Limits) -> int:
-    sizes = {Decision.DENY: limits.burst_denied, Decision.ALLOW: limits.burst_allowed}
-    return sizes.get(expectation.decision, 0)
 
 
 def _add(history: History, round_: Round) -> History:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from netproof.kube.client import NotFound
 from netproof.kube.objects import path
 from netproof.kube.wait import NotYet, until
 from netproof.model.flow import Family, Flow, Port
@@ -37,7 +38,9 @@ class World:
     pods: dict[str, Pod] = field(default_factory=dict)
     vips: dict[str, Vip] = field(default_factory=dict)
     _selectors: dict[str, dict[str, str]] = field(default_factory=dict)  # of the Services
+    ended: set[str] = field(default_factory=set)  # pods that were removed during the case
     _numbers: int = 0
+    _further: dict[str, str] = field(default_factory=dict)  # letters of further namespaces -> their names, for one case
     gate: Round | None = None
     unreachable: tuple[Flow, ...] = ()
 
@@ -46,10 +49,24 @@ class World:
         return Flow(source, destination, self.pods[destination].addresses[family], port, family)
 
     def mesh(self, ports: Sequence[Port] = probes.PORTS, *, loopback: bool = False) -> list[Flow]:
-        """Every ordered pair of its standing pods on those ports; a pod to itself only with `loopback`."""
+        """Every ordered pair of its standing pods on those ports, in every family of the run in which both have an address.
+
+        A pod to itself only with `loopback`.
+        """
         names = [f"{letter}/{name}" for letter in LETTERS for name in "abc"]
         pairs = [pair for pair in itertools.product(names, names) if loopback or pair[0] != pair[1]]
-        return [self.flow(a, b, port, family) for family in self.runner.families for port in ports for a, b in pairs]
+        return [
+            self.flow(a, b, port, family)
+            for family in self.runner.families
+            for port in ports
+            for a, b in pairs
+            if all(family in self.pods[name].addresses for name in (a, b))
+        ]
+
+    def stands(self, flow: Flow) -> bool:
+        """Whether the pods at its ends, where it has such, are still those that it was made for."""
+        pod = self.pods.get(flow.destination)
+        return not {flow.source, flow.destination} & self.ended and (pod is None or flow.address in pod.addresses.values())
 
     def node_of(self, agent: str) -> str:
         """The node on which an agent stands; empty for one outside."""
@@ -61,17 +78,32 @@ class World:
             pod = self.pods[name]
             self.runner.api.patch(path("Pod", pod.pod, pod.namespace), {"metadata": {"labels": dict(values)}})
 
-    def add_pods(self, wanted: Mapping[str, Node], *, readiness: bool = False, births: Mapping[str, Birth] = _NO_BIRTHS) -> list[Pod]:
-        """Further pods (`x/ready-0`), on those nodes, with their agents answering. They live as long as the world.
+    def add_pods(
+        self,
+        wanted: Mapping[str, Node],
+        *,
+        readiness: bool = False,
+        labels: Mapping[str, str] | None = None,
+        births: Mapping[str, Birth] = _NO_BIRTHS,
+    ) -> list[Pod]:
+        """Further pods (`x/ready-0`), on those nodes, with these labels, their agents answering. They live as long as the world.
 
         Raises Problem for an image that cannot be pulled, Late where they don't run in time.
         """
+        objects = {}
         for name, node in wanted.items():
-            letter, pod = name.split("/")
-            birth = births.get(name)
-            self.runner.api.create(probes.pod(pod, self.namespaces[letter], node, self.recipe, readiness=readiness, birth=birth))
-        made = self._await_pods(set(wanted))
+            namespace = self.namespaces[name.partition("/")[0]]
+            objects[name] = probes.pod(name, namespace, node, self.recipe, readiness=readiness, birth=births.get(name))
+            objects[name]["metadata"]["labels"] |= labels or {}
+        return self.start(objects)
+
+    def start(self, objects: Mapping[str, Mapping[str, Any]], *, control: int = probes.CONTROL_PORT) -> list[Pod]:
+        """Make these pods, whose agents listen to us on `control`, as `add_pods` does."""
+        for obj in objects.values():
+            self.runner.api.create(obj)
+        made = [replace(pod, control=control) for pod in self._await_pods(set(objects))]
         self.pods |= {pod.name: pod for pod in made}
+        self.ended -= set(objects)
         self.runner.fleet.add_many({pod.name: self.runner.dial_pod(pod) for pod in made}, limit=POD_LIMIT)
         return made
 
@@ -79,13 +111,52 @@ class World:
         """Delete pods that `add_pods` made."""
         for name in names:
             pod = self.pods.pop(name)
+            self.ended.add(name)
             self.runner.fleet.drop(name)
             self.runner.api.delete(path("Pod", pod.pod, pod.namespace), uid=pod.uid, grace=0)
 
-    def service(self, name: str, letter: str, ports: Mapping[Port, int], *, selects: Sequence[str], **spec: Any) -> Vip:
-        """Make a Service in a namespace of the world that selects these pods."""
+    def await_removal(self, where: str, what: str) -> None:
+        """Wait until the API no longer has an object. Raises Late."""
+
+        def gone() -> bool | None:
+            try:
+                self.runner.api.get(where)
+            except NotFound:
+                return True
+            return None
+
+        until(gone, what=f"the end of {what}", limit=POD_LIMIT, progress=self.runner.progress)
+
+    def add_namespace(self, letter: str, labels: Mapping[str, str]) -> None:
+        """A further namespace with these labels. It lives as long as the case; made again in one case, it has the same name."""
+        name = self._further.setdefault(letter, f"{self.namespaces[LETTERS[0]][:-1]}{letter}{self.next_number()}")
+        obj = probes.namespace(name, letter, self.recipe)
+        obj["metadata"]["labels"] |= labels
+        self.uids[letter] = self.runner.api.create(obj)["metadata"]["uid"]
+        self.runner.api.create(probes.program(name, self.recipe))
+        self.namespaces[letter] = name
+
+    def remove_namespace(self, letter: str) -> str:
+        """Delete a further namespace and let the agents in it go; its path in the API, whence it is gone only some time later."""
+        self.remove_pods([name for name in self.pods if name.partition("/")[0] == letter])
+        where = path("Namespace", self.namespaces.pop(letter))
+        self.runner.api.delete(where, uid=self.uids.pop(letter))
+        return where
+
+    def service(
+        self,
+        name: str,
+        letter: str,
+        ports: Mapping[Port, int | str],
+        *,
+        selects: Sequence[str],
+        labels: Mapping[str, str] | None = None,
+        **spec: Any,
+    ) -> Vip:
+        """Make a Service in a namespace of the world that selects these pods; `labels` are its own, beside those of the run."""
         selector = self._selector(name, selects)
-        obj = services.service(name, self.namespaces[letter], ports, self.recipe.labels, selector=selector, **spec)
+        own = {**(labels or {}), **self.recipe.labels}
+        obj = services.service(name, self.namespaces[letter], ports, own, selector=selector, **spec)
         self.vips[name] = vip = services.vip(self.runner.api.create(obj))
         self._selectors[name] = selector
         return vip
@@ -97,13 +168,17 @@ class World:
         self.runner.api.patch(path("Service", vip.name, vip.namespace), {"spec": {"selector": selector}})
         self._selectors[vip.name] = now
 
-    def remove_services(self) -> None:
-        """Delete the Services and the further pods that the last case made."""
+    def clear(self) -> None:
+        """Delete the Services and the further pods and namespaces that the last case made."""
         for vip in self.vips.values():
             self.runner.api.delete(path("Service", vip.name, vip.namespace), uid=vip.uid)
         self.vips.clear()
         self._selectors.clear()
+        for letter in [letter for letter in self.namespaces if letter not in LETTERS]:
+            self.remove_namespace(letter)
+        self._further.clear()
         self.remove_pods([name for name in self.pods if name.partition("/")[2] not in probes.STANDING])
+        self.ended.clear()
 
     def next_number(self) -> int:
         """A number that no pod of this world has had: a name that is used again might still be the former pod's."""

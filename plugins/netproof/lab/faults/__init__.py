@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from netproof.lab import dns
-from netproof.lab.faults import names, network, policy, services
+from netproof.lab.faults import changes, forms, names, network, policy, services
 from netproof.lab.faults.model import Fault, Turn
 from netproof.lab.plane.model import Plane
 from netproof.lab.plane.reconcile import Edit
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CATALOGUE", "Fault", "Sight", "Turn", "UnknownFault", "answers", "chosen", "edit"]
 
-CATALOGUE: tuple[Fault, ...] = (*network.FAULTS, *services.FAULTS, *names.FAULTS, *policy.FAULTS)
+CATALOGUE: tuple[Fault, ...] = (*network.FAULTS, *services.FAULTS, *names.FAULTS, *policy.FAULTS, *forms.FAULTS, *changes.FAULTS)
 
 
 class UnknownFault(ValueError):  # noqa: N818

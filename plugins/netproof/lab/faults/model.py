@@ -16,25 +16,24 @@ if TYPE_CHECKING:
 class Links(Protocol):
     """What of the machine below a fault may change when the lab starts."""
 
-    def alter_route(self, node: str, network: str, via: str = "") -> None:
-        """Lead a network elsewhere on a node; without `via` nowhere."""
+    def block(self, node: str, network: str) -> None:
+        """Take a node's way to a network away."""
 
-    def link(self, node: str, *, up: bool) -> None:
-        """Pull a node's cable, or plug it in again."""
-
-    def mtu(self, node: str, size: int) -> None:
-        """Set the MTU of a node's link to the others, in bytes."""
+    def unplug(self, node: str) -> None:
+        """Pull a node's cable."""
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
     """Cases that the fault makes fail: a pattern of ids, and patterns of the flows that must be the wrong ones, and no others.
 
-    Patterns are those of the shell. A flow reads `x/a -> y/b TCP/8080`, a Service's `y/a -> web (ClusterIP) TCP/80`.
+    Patterns are those of the shell. A flow reads `x/a -> y/b TCP/8080`, a Service's `y/a -> web (ClusterIP) TCP/80`; no patterns: the
+    case fails without a flow. `sees` is for cases that only observe: what such a case must say under the fault, and not without it.
     """
 
     cases: str
     cells: tuple[str, ...] = ("*",)
+    sees: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +44,7 @@ class Fault:
     (`names`), its answers (`answer`; None: there is none), the links (`links`, once at the start), or how long a node's rules are put off
     (`delay`, seconds). `again`: after so many seconds plans are made anew though nothing changed, for an edit that depends on the time.
     `legal`: Kubernetes allows it, so what must change is an observation, not a verdict.
-    `spares` are cases that must go on to pass.
+    `spares` are cases that must go on to pass. `burst`: so many attempts on a denied flow notice it, and the default need not.
     """
 
     id: str
@@ -54,6 +53,7 @@ class Fault:
     turns: tuple[Turn, ...]
     spares: tuple[str, ...]
     legal: bool = False
+    burst: int | None = None
     objects: Callable[[Snapshot, str], Snapshot] | None = None
     plane: Callable[[Plane], Plane] | None = None
     rules: Callable[[str, str], str] | None = None

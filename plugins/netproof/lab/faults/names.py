@@ -6,7 +6,7 @@ import copy
 import itertools
 from dataclasses import replace
 
-from netproof.lab.dnswire import NOERROR, NXDOMAIN, Answer, Question, Record
+from netproof.lab.dns import NOERROR, NXDOMAIN, Answer, Question, Record
 from netproof.lab.faults.edits import objects, rule
 from netproof.lab.faults.model import Fault, Turn
 from netproof.lab.faults.policy import GITHUB, TWO

@@ -50,7 +50,7 @@ FAULTS = (
         seen=GITHUB + "flannel-io/flannel/issues/1237",
         spares=("POD-01/*", "POD-03a/*"),
         turns=(Turn("POD-02/*", _CROSSING), Turn("POD-03b/*", _CROSSING), Turn("POD-09*", _CROSSING)),
-        links=lambda machine: machine.alter_route(ONE, pod_networks(TWO)[0]),
+        links=lambda machine: machine.block(ONE, pod_networks(TWO)[0]),
     ),
     Fault(
         id="P7",
@@ -90,7 +90,7 @@ FAULTS = (
         seen=GITHUB + "flannel-io/flannel/issues/947",
         spares=("POD-01/*", "POD-03a/*"),
         turns=(Turn("POD-02/*", ("*/b -> *", "* -> */b *")), Turn("NPO-01b/*", ("* -> web (NodePort of lab-2)*",))),
-        links=lambda machine: machine.link(TWO, up=False),
+        links=lambda machine: machine.unplug(TWO),
     ),
     Fault(
         id="P12",

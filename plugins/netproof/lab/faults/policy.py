@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from netproof.lab.faults.edits import allows, anywhere, egress, frozen, ingress, isolations, only_on, peers, policies, rule
 from netproof.lab.faults.model import Fault, Turn
-from netproof.lab.plane.model import ANY_PORT, Allow, Direction, Isolation, Peer, Plane, PortRange
+from netproof.lab.plane.model import ANY_PORT, Allow, Direction, Isolation, Peer, Plane, PortRange, is_ipv6
 from netproof.lab.seams import NODE_NETWORKS, POD_NETWORKS, Object, Snapshot, pod_networks
 
 GITHUB = "https://github.com/"
@@ -37,6 +37,8 @@ def _excepts_first(plane: Plane) -> Plane:
 
 
 def _unless(found: tuple[Peer, ...] | None, excepted: set[str]) -> tuple[Peer, ...] | None:
+    if found is None and excepted:  # anybody, but for those
+        return tuple(Peer(all_, tuple(sorted(one for one in excepted if is_ipv6(one) == is_ipv6(all_)))) for all_ in ("0.0.0.0/0", "::/0"))
     return None if found is None else tuple(peer for peer in found if peer.network not in excepted)
 
 
@@ -326,7 +328,11 @@ FAULTS = (
         seen=GITHUB + "flannel-io/flannel/issues/2183",
         spares=SPARED,
         turns=tuple(
-            Turn(case) for case in ("NPI-0[26]*", "NPI-04*", "NPT-*", "NPR-0[19]*", "NPC-0[13]*", "NPP-02a/*", "NPP-07*", "NPI-03c/*")
+            Turn(case)
+            for case in (
+                *("NPI-0[26]*", "NPI-04*", "NPI-03c/*", "NPP-02a/*", "NPP-07[abcd]*", "NPR-01[abc]*", "NPR-09*"),
+                *("NPC-01[ab]/*", "NPC-03/*", "NPT-01/*", "NPT-06[abd]/*", "NPT-11/*"),
+            )
         ),
         plane=isolations(_never_told),
     ),
@@ -335,7 +341,13 @@ FAULTS = (
         breaks="`except` of an ipBlock is ignored",
         seen=GITHUB + "antrea-io/antrea/issues/71",
         spares=SPARED,
-        turns=(Turn("NPB-02a/*", ("* -> outside/b *",)), Turn("NPB-02b/*", ("outside/b -> *",)), Turn("NPB-02d/*", ("* -> outside/*",))),
+        turns=(
+            Turn("NPB-02a/*", ("* -> outside/b *",)),
+            Turn("NPB-02b/*", ("outside/b -> *",)),
+            Turn("NPB-02d/*", ("* -> outside/*",)),
+            Turn("NPB-04b/*", ("x/* -> y/b *",)),
+            Turn("NPB-04e/*", ("y/b -> x/*",)),
+        ),
         plane=peers(_without_excepts),
     ),
     Fault(
@@ -343,7 +355,12 @@ FAULTS = (
         breaks="`except` is ignored within 0.0.0.0/0 alone",
         seen=GITHUB + "aws/aws-network-policy-agent/issues/58",
         spares=SPARED,
-        turns=(Turn("NPB-02c/*", ("* -> outside/b *",)), Turn("NPB-02d/*", ("* -> outside/*",))),
+        turns=(
+            Turn("NPB-02c/*", ("* -> outside/b *",)),
+            Turn("NPB-02d/*", ("* -> outside/*",)),
+            Turn("NPB-02f/*", ("outside/b -> *",)),
+            Turn("NPB-02g/*", ("outside/* -> *",)),
+        ),
         plane=peers(_without_excepts_of_all),
     ),
     Fault(
@@ -351,7 +368,14 @@ FAULTS = (
         breaks="`except` denies what another policy allows",
         seen=GITHUB + "ovn-org/ovn-kubernetes/issues/845",
         spares=SPARED,
-        turns=(Turn("NPB-03/*", ("* -> outside/b *",)),),
+        turns=(
+            Turn("NPB-03/*", ("* -> outside/b *",)),
+            Turn("NPB-03b/*", ("outside/b -> *",)),
+            Turn("NPB-04c/*", ("x/* -> y/b *",)),
+            Turn("NPB-07a/*", ("* -> outside/b TCP/8081",)),
+            Turn("NPB-07b/*", ("outside/b -> *",)),
+            Turn("NPC-02c/*", ("* -> outside/b *",)),
+        ),
         plane=_excepts_first,
     ),
     Fault(
@@ -359,7 +383,7 @@ FAULTS = (
         breaks="the exceptions of one block are applied to the other blocks of the rule",
         seen=GITHUB + "ovn-org/ovn-kubernetes/issues/845",
         spares=SPARED,
-        turns=(Turn("NPB-02e/*", ("* -> outside/b *",)),),
+        turns=(Turn("NPB-02e/*", ("* -> outside/b *",)), Turn("NPB-02h/*", ("outside/b -> *",))),
         plane=allows(_shared_excepts),
     ),
     Fault(
@@ -367,7 +391,12 @@ FAULTS = (
         breaks="of a peer with both selectors only the namespaceSelector counts",
         seen=GITHUB + "weaveworks/weave/issues/3312",
         spares=SPARED,
-        turns=(Turn("NPP-03a/*", ("y/b -> x/*",)), Turn("NPP-07c/*", ("x/* -> y/b *",))),
+        turns=(
+            Turn("NPP-03a/*", ("y/b -> x/*",)),
+            Turn("NPP-07c/*", ("x/* -> y/b *",)),
+            Turn("NPP-03c/*"),
+            Turn("NPP-04h/*", ("[yz]/a -> x/*",)),
+        ),
         objects=policies(_namespace_selector_alone),
     ),
     Fault(
@@ -375,7 +404,7 @@ FAULTS = (
         breaks="of several peers of a rule only the last counts",
         seen=GITHUB + "cloudnativelabs/kube-router/issues/412",
         spares=SPARED,
-        turns=(Turn("NPP-03b/*", ("x/a -> x/b *",)), Turn("NPP-07d/*", ("x/* -> x/a *",))),
+        turns=(Turn("NPP-03b/*", ("x/a -> x/b *",)), Turn("NPP-07d/*", ("x/* -> x/a *",)), Turn("NPP-06/*")),
         objects=policies(_last_peer),
     ),
     Fault(
@@ -387,6 +416,11 @@ FAULTS = (
             Turn("NPP-04[abcd]/*", ("x/c -> x/*",)),
             Turn("NPP-04e/*", ("y/* -> x/*",)),
             Turn("NPI-05b/*", ("* -> x/c *",)),
+            Turn("NPI-05e/*", ("* -> x/c *",)),
+            Turn("NPP-04f/*", ("x/c -> x/*",)),
+            Turn("NPP-04[gh]/*"),
+            Turn("NPP-07h/*"),
+            Turn("NPP-07j/*", ("x/* -> y/*",)),
         ),
         objects=_with_selectors(_labels_alone),  # type: ignore[arg-type]
     ),
@@ -395,7 +429,7 @@ FAULTS = (
         breaks="NotIn does not match objects without the key",
         seen=GITHUB + "mattfenwick/cyclonus",
         spares=SPARED,
-        turns=(Turn("NPP-04b/*", ("x/a -> x/*",)),),
+        turns=(Turn("NPP-04b/*", ("x/a -> x/*",)), Turn("NPP-04g/*"), Turn("NPP-07h/*")),
         objects=_with_selectors(_not_in_needs_the_key),  # type: ignore[arg-type]
     ),
     Fault(
@@ -403,7 +437,7 @@ FAULTS = (
         breaks="Exists does not match a label with an empty value",
         seen=GITHUB + "mattfenwick/cyclonus",
         spares=SPARED,
-        turns=(Turn("NPP-04c/*", ("x/b -> x/*",)),),
+        turns=(Turn("NPP-04c/*", ("x/b -> x/*",)), Turn("NPP-04g/*"), Turn("NPP-07h/*")),
         objects=_with_selectors(_exists_wants_a_value),  # type: ignore[arg-type]
     ),
     Fault(
@@ -411,7 +445,7 @@ FAULTS = (
         breaks="a named port of an egress rule is looked up on the sender",
         seen=GITHUB + "aws/amazon-network-policy-controller-k8s/issues/52",
         spares=SPARED,
-        turns=(Turn("NPR-02b/*", ("y/* -> x/*",)),),
+        turns=(Turn("NPR-02b/*", ("y/* -> x/*",)), Turn("NPR-02d/*/egress"), Turn("NPR-03a/*", ("y/* -> x/*",))),
         plane=_named_at_the_source,
     ),
     Fault(
@@ -419,7 +453,12 @@ FAULTS = (
         breaks="a named port is resolved once, for all pods",
         seen=GITHUB + "cilium/cilium/issues/30003",
         spares=SPARED,
-        turns=(Turn("NPR-02a/*", ("* -> x/b *",)),),
+        turns=(
+            Turn("NPR-02a/*", ("* -> x/b *",)),
+            Turn("NPR-02c/*", ("y/* -> x/b *",)),
+            Turn("NPR-02d/*/ingress"),
+            Turn("NPR-03b/*", ("y/* -> x/b *", "y/* -> only-b *")),
+        ),
         plane=_resolved_once,
     ),
     Fault(
@@ -427,7 +466,7 @@ FAULTS = (
         breaks="a named port is looked up without its protocol",
         seen=GITHUB + "cilium/cilium/issues/30003",
         spares=SPARED,
-        turns=(Turn("NPR-04/*", ("* TCP/8080",)),),
+        turns=(Turn("NPR-04/*", ("* TCP/8080",)), Turn("NPR-04b/*/ingress", ("* -> x/a TCP/8080",))),
         objects=policies(_name_of_any_protocol),
     ),
     Fault(
@@ -444,8 +483,12 @@ FAULTS = (
         seen=GITHUB + "noironetworks/aci-containers/issues/1653",
         spares=SPARED,
         turns=(
-            Turn("NPR-01[ab]*"),
+            Turn("NPR-01[abdef]*"),
+            Turn("NPR-04b/*/ingress", ("* -> y/b *",)),
+            Turn("NPR-04b/*/egress", ("y/b -> *",)),
             Turn("NPR-0[56]*"),
+            Turn("NPB-01[cd]/*"),
+            Turn("NPP-07g/*", ("y/* -> *",)),
             Turn("NPR-09/*", ("z/* -> *",)),
             Turn("NPI-04c/*", ("x/* -> *",)),
             Turn("NPC-03/*"),
@@ -457,7 +500,14 @@ FAULTS = (
         breaks="the protocol of a port is ignored",
         seen=GITHUB + "kubernetes/kubernetes/issues/102509",
         spares=SPARED,
-        turns=(Turn("NPR-01a/tcp/*", ("* UDP/8080",)), Turn("NPR-01c/udp/*", ("* TCP/*",)), Turn("NPR-05/*", ("* UDP/8080",))),
+        turns=(
+            Turn("NPR-01[ad]/tcp/*", ("* UDP/8080",)),
+            Turn("NPR-01c/tcp/*", ("* UDP/*",)),
+            Turn("NPR-01c/udp/*", ("* TCP/*",)),
+            Turn("NPR-01[ef]/*"),
+            Turn("NPR-05/*", ("* UDP/8080",)),
+            Turn("NPR-07[abcd]/*", ("* -> *P/8080",)),
+        ),
         plane=allows(_any_protocol),
     ),
     Fault(
@@ -481,7 +531,7 @@ FAULTS = (
         breaks="a policy with rules does not isolate: who is not listed is let in",
         seen=GITHUB + "weaveworks/weave/issues/3105",
         spares=SPARED,
-        turns=(Turn("NPP-01[ab]/*"), Turn("NPP-02a/*"), Turn("NPP-05/*"), Turn("NPB-01*"), Turn("NPC-01a/*")),
+        turns=(Turn("NPP-01[ab]/*"), Turn("NPP-02a/*"), Turn("NPP-05/*"), Turn("NPP-07[bi]/*"), Turn("NPB-01*"), Turn("NPC-01[ak]/*")),
         plane=isolations(_only_without_rules),
     ),
     Fault(
@@ -497,7 +547,7 @@ FAULTS = (
         breaks="the deletion of a policy takes the rules of another along",
         seen=GITHUB + "Azure/azure-container-networking/issues/551",
         spares=SPARED,
-        turns=(Turn("NPC-01b/*", ("y/* -> x/*",)),),
+        turns=(Turn("NPC-01b/*", ("y/* -> x/*",)), Turn("NPC-01l/*", ("x/* -> y/*",))),
         plane=_deleted_with_its_neighbours(),  # type: ignore[arg-type]
     ),
     Fault(
@@ -505,7 +555,12 @@ FAULTS = (
         breaks="of several rules of a policy only the last counts",
         seen=GITHUB + "antrea-io/antrea/issues/386",
         spares=SPARED,
-        turns=(Turn("NPR-06/*", ("y/* -> x/*",)),),
+        turns=(
+            Turn("NPR-06/*", ("y/* -> x/*",)),
+            Turn("NPB-07a/*", ("* -> outside/a TCP/8080",)),
+            Turn("NPP-06/*"),
+            Turn("NPC-02b/*"),
+        ),
         objects=policies(_last_rule),
     ),
     Fault(
@@ -513,7 +568,7 @@ FAULTS = (
         breaks="changes of a namespace's labels are not followed",
         seen=GITHUB + "ovn-org/ovn-kubernetes/issues/1850",
         spares=SPARED,
-        turns=(Turn("NPC-05c/*", ("y/* -> x/*",)),),
+        turns=(Turn("NPC-05c/*", ("y/* -> x/*",)), Turn("NPC-05f/*", ("x/* -> [yz]/a *",))),
         objects=frozen("Namespace", _labels, _put_labels),
     ),
     Fault(
@@ -521,7 +576,12 @@ FAULTS = (
         breaks="changes of a pod's labels are not followed",
         seen=GITHUB + "cloudnativelabs/kube-router/issues/1035",
         spares=SPARED,
-        turns=(Turn("NPC-05a/*", ("y/a -> x/*",)), Turn("NPC-05b/*", ("* -> x/a *",))),
+        turns=(
+            Turn("NPC-05a/*", ("y/a -> x/*",)),
+            Turn("NPC-05b/*", ("* -> x/a *",)),
+            Turn("NPC-05d/*", ("x/* -> y/[ab] *",)),
+            Turn("NPC-05e/*", ("x/[ab] -> *",)),
+        ),
         objects=frozen("Pod", _labels, _put_labels),
     ),
     Fault(
@@ -529,7 +589,7 @@ FAULTS = (
         breaks="an edit of a policy's own podSelector is ignored",
         seen=GITHUB + "aws/aws-network-policy-agent/issues/643",
         spares=SPARED,
-        turns=(Turn("NPC-04b/*"),),
+        turns=(Turn("NPC-04[bf]/*"),),
         objects=frozen("NetworkPolicy", _subject, _put_subject),
     ),
     Fault(
@@ -537,7 +597,7 @@ FAULTS = (
         breaks="an edit of a policy is ignored",
         seen=GITHUB + "aws/aws-network-policy-agent/issues/643",
         spares=SPARED,
-        turns=(Turn("NPC-04a/*"), Turn("NPC-04b/*")),
+        turns=(Turn("NPC-04[a-f]/*"),),
         objects=frozen("NetworkPolicy", _first_spec, _put_spec),
     ),
     Fault(
@@ -568,7 +628,12 @@ FAULTS = (
         breaks="one node does not know the pods of the others as peers",
         seen=GITHUB + "cloudnativelabs/kube-router/issues/2059",
         spares=SPARED,
-        turns=(Turn("NPP-01[ab]/*", ("* -> x/b *",)), Turn("NPP-02[ab]/*", ("* -> x/b *",)), Turn("NPP-04a/*", ("* -> x/b *",))),
+        turns=(
+            Turn("NPP-01[ab]/*", ("* -> x/b *",)),
+            Turn("NPP-02[ab]/*", ("* -> x/b *",)),
+            Turn("NPP-04a/*", ("* -> x/b *",)),
+            Turn("NPP-07[eg]/*", ("x/b -> *",)),
+        ),
         plane=lambda plane: _knows_its_own(plane) if plane.node == TWO else plane,
     ),
     Fault(
@@ -576,7 +641,7 @@ FAULTS = (
         breaks="between pods of one node the source's rules have the last word",
         seen=GITHUB + "cloudnativelabs/kube-router/issues/916",
         spares=SPARED,
-        turns=(Turn("NPI-04a/*", ("x/c -> x/a *",)),),
+        turns=(Turn("NPI-04[af]/*", ("x/c -> x/a *",)), Turn("NPC-03b/*/egress", ("x/a -> y/a *", "x/b -> y/b *"))),
         plane=_same_node_allows,
     ),
     Fault(
@@ -584,7 +649,11 @@ FAULTS = (
         breaks="between pods of one node traffic through a Service meets no policy",
         seen=GITHUB + "weaveworks/weave/issues/3956",
         spares=SPARED,
-        turns=(Turn("NPT-06a/*", ("z/a -> only-a *", "z/b -> only-b *")), Turn("NPT-06b/*", ("z/a -> only-a *", "z/b -> only-b *"))),
+        turns=(
+            Turn("NPT-06a/*", ("z/a -> only-a *", "z/b -> only-b *")),
+            Turn("NPT-06b/*", ("z/a -> only-a *", "z/b -> only-b *")),
+            Turn("NPI-02c/*/cluster-ip", ("x/a -> only-y-a *", "x/b -> only-y-b *", "y/a -> only-x-a *", "y/b -> only-x-b *")),
+        ),
         rules=lambda text, node: rule("forward", f"ct status dnat {_within(node)} accept")(text, node),
     ),
     Fault(
@@ -592,7 +661,13 @@ FAULTS = (
         breaks="egress policies do not hold for traffic through Services",
         seen=GITHUB + "cloudnativelabs/kube-router/issues/875",
         spares=SPARED,
-        turns=(Turn("NPT-06b/*", ("z/* -> only-*",)), Turn("NPR-09/*", ("z/* -> only-*",))),
+        turns=(
+            Turn("NPT-06b/*", ("z/* -> only-*",)),
+            Turn("NPR-09/*", ("z/* -> only-*",)),
+            Turn("NPI-02c/*/cluster-ip", ("x/* -> only-y-*",)),
+            Turn("NPP-08b/*", ("x/* -> friend *",)),
+            Turn("NPB-06a/*", sees="observed: allowed*"),
+        ),
         rules=lambda text, node: _services_may_leave(text, node),
     ),
     Fault(
@@ -608,7 +683,15 @@ FAULTS = (
         breaks="traffic from outside meets no ingress policy",
         seen=GITHUB + "antrea-io/antrea/issues/280",
         spares=SPARED,
-        turns=(Turn("NPB-01b/*", ("outside/b -> *",)), Turn("NPB-02b/*", ("outside/b -> *",))),
+        turns=(
+            Turn("NPB-01b/*", ("outside/b -> *",)),
+            Turn("NPB-02b/*", ("outside/b -> *",)),
+            Turn("NPP-02c/*", ("outside/* -> *",)),
+            Turn("NPB-06b/*", sees="observed: allowed*"),
+            Turn("NPT-06d/*", ("outside/* -> *",)),
+            Turn("NPT-06e/*", sees="*observed: answered (outside/*"),
+            Turn("NPT-06f/*", sees="*answered (y/a -> only-a (NodePort of lab-1) TCP/?????, y/a*"),
+        ),
         plane=isolations(_nodes_let_in),
     ),
     Fault(
@@ -624,7 +707,13 @@ FAULTS = (
         breaks="a peer that selects nobody lets everybody in",
         seen=GITHUB + "cloudnativelabs/kube-router/issues/85",
         spares=SPARED,
-        turns=(Turn("NPP-01c/*"), Turn("NPC-05[ac]/*")),
+        turns=(
+            Turn("NPP-01c/*"),
+            Turn("NPC-05[ac]/*"),
+            Turn("NPP-07f/*", ("x/* -> *",)),
+            Turn("NPI-07a/*", ("* -> y/*",)),
+            Turn("NPI-07b/*", ("y/* -> *",)),
+        ),
         plane=allows(_nothing_is_everything),
     ),
     Fault(
@@ -657,14 +746,28 @@ FAULTS = (
         seen=GITHUB + "kubernetes/kubernetes/issues/88698",
         spares=SPARED,
         turns=(Turn("NPI-02[ab]/*"), Turn("NPT-11/*")),
-        rules=lambda text, _node: text.replace("\t\tdrop\n", "\t\tnumgen random mod 20 0 return\n\t\tdrop\n"),
+        rules=lambda text, _node: _leaking(text, one_in=20),
+    ),
+    Fault(
+        id="N51b",
+        breaks="one denied connection in a thousand gets through",
+        seen=GITHUB + "kubernetes/kubernetes/issues/88698",
+        spares=SPARED,
+        turns=(Turn("NPI-02a/*"),),
+        burst=3000,
+        rules=lambda text, _node: _leaking(text, one_in=1000),
     ),
     Fault(
         id="N52",
         breaks="an egress rule's peers of the policy's own namespace are those of all namespaces",
         seen=GITHUB + "weaveworks/weave/issues/3312",
         spares=SPARED,
-        turns=(Turn("NPP-07a/*", ("x/* -> y/a *",)), Turn("NPP-01a/*", ("y/a -> x/*",)), Turn("NPP-01b/*", ("y/* -> x/*",))),
+        turns=(
+            Turn("NPP-07a/*", ("x/* -> y/a *",)),
+            Turn("NPP-07e/*", ("x/* -> y/*",)),
+            Turn("NPP-01a/*", ("y/a -> x/*",)),
+            Turn("NPP-01b/*", ("y/* -> x/*",)),
+        ),
         objects=policies(lambda policy: _each_peer(policy, lambda given: [_of_all_namespaces(peer) for peer in given])),
     ),
     Fault(
@@ -672,7 +775,7 @@ FAULTS = (
         breaks="a policy selects pods of its labels in every namespace",
         seen=GITHUB + "Azure/AKS/issues/1387",
         spares=SPARED,
-        turns=(Turn("NPI-06/*", ("* -> y/[ab] *", "* -> z/a *")),),
+        turns=(Turn("NPI-06/*", ("* -> y/[ab] *", "* -> z/a *")), Turn("NPI-06b/*", ("y/[ab] -> *", "z/b -> *"))),
         objects=_selecting_everywhere,
     ),
     Fault(
@@ -680,7 +783,14 @@ FAULTS = (
         breaks="a policy isolates its whole namespace, whatever it selects",
         seen=GITHUB + "cloudnativelabs/kube-router/issues/614",
         spares=SPARED,
-        turns=(Turn("NPI-05[ab]/*", ("* -> x/c *",)), Turn("NPC-04b/*")),
+        turns=(
+            Turn("NPI-05[ab]/*", ("* -> x/c *",)),
+            Turn("NPI-05c/*", ("* -> x/*",)),
+            Turn("NPI-05d/*", ("x/c -> *",)),
+            Turn("NPI-05e/*", ("* -> x/[ac] *",)),
+            Turn("NPC-04b/*"),
+            Turn("NPC-01[cj]/*"),
+        ),
         objects=policies(lambda policy: policy | {"spec": policy["spec"] | {"podSelector": {}}}),
     ),
 )
@@ -717,6 +827,10 @@ def _services_may_leave(text: str, node: str) -> str:
     """The sender's node takes what was translated for permitted; the receiver's node sees no translation and asks its own rules."""
     sent = f"ct status dnat ip saddr {pod_networks(node)[0]}"
     return text.replace("\t\tip saddr vmap @egress-", f"\t\t{sent} return\n\t\tip saddr vmap @egress-")
+
+
+def _leaking(text: str, *, one_in: int) -> str:
+    return text.replace("\t\tdrop\n", f"\t\tnumgen random mod {one_in} 0 return\n\t\tdrop\n")
 
 
 def _denied_on_the_way_back(text: str, node: str) -> str:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from netproof.lab.seams import Object
+
 Kind = Literal["cluster-ip", "node-port", "external-ip", "load-balancer", "host-port"]
 Direction = Literal["ingress", "egress"]
 ANY_PORT = (0, 65535)
@@ -23,6 +25,11 @@ def is_ipv6(address: str) -> bool:
 def contains(network: str, address: str) -> bool:
     """Whether an address lies in a network; one of the other family never does."""
     return ipaddress.ip_address(address) in ipaddress.ip_network(network, strict=False)
+
+
+def protocol_of(port: Object) -> str:
+    """The protocol of a port of any object."""
+    return str(port.get("protocol") or "TCP").lower()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,62 @@
+"""A Lease on the cluster: one holder at a time, whichever machine it is on.
+
+No clock is compared with another machine's: a Lease that nobody renewed for as long as it says, seen by our own clock, is nobody's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from netproof.kube.client import Api, Conflict, NotFound
+from netproof.kube.objects import path
+from netproof.kube.wait import NotYet, until
+
+DURATION = 600  # seconds after which a Lease is nobody's; a holder that lives gives it back long before
+LIMIT = 2 * DURATION
+
+
+@contextmanager
+def hold(
+    api: Api,
+    namespace: str,
+    name: str,
+    *,
+    holder: str,
+    run: str,
+    limit: float = LIMIT,
+    progress: Callable[[str, float, float], None] | None = None,
+) -> Iterator[None]:
+    """Hold the Lease while the block runs. Raises Late where somebody else keeps it for longer than `limit` seconds."""
+    spec = {"holderIdentity": holder, "leaseDurationSeconds": DURATION}
+    metadata = {"name": name, "namespace": namespace, "labels": {"netproof.dev/run": run}}
+    wanted = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
+    others: dict[str, float] = {}  # uid -> when it was first seen
+
+    def taken() -> dict[str, Any] | None:
+        try:
+            return api.create(wanted)
+        except Conflict:
+            _give_up(api, path("Lease", name, namespace), others)
+        return None
+
+    made = until(taken, what=f"the Lease {namespace}/{name}", limit=limit, every=1.0, progress=progress)
+    try:
+        yield
+    finally:
+        api.delete(path("Lease", name, namespace), uid=made["metadata"]["uid"])
+
+
+def _give_up(api: Api, where: str, others: dict[str, float]) -> None:
+    """Delete somebody else's Lease that has run out; raise NotYet where it has not."""
+    try:
+        there = api.get(where)
+    except NotFound:
+        return
+    uid, spec = there["metadata"]["uid"], there["spec"]
+    since = others.setdefault(uid, time.monotonic())
+    if time.monotonic() - since < float(spec.get("leaseDurationSeconds") or 0):
+        raise NotYet(f"{spec.get('holderIdentity')} holds it")
+    api.delete(where, uid=uid)

@@ -1,0 +1,73 @@
+"""The burst of a step: many attempts on each flow, as many as the connection tables bear; a soak waits for them until it is whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from threading import Event
+
+from netproof.model.flow import Flow
+from netproof.model.history import Decision, Expectation, Limits
+from netproof.model.outcome import Outcome, Phase, Round
+from netproof.world.runner import Runner
+
+MOST_AT_ONCE = 1_000  # attempts on one flow in a part: an agent keeps 16,384 nonces of a flow, and a leak shall end a long burst early
+MOST_UNASKED = (
+    1_500  # attempts of a burst that nobody asked for: of some hundreds of flows each is tried a few times, and all of them often
+)
+LOOK_AGAIN = 1.0  # seconds between two looks at whether the tables have room
+
+Progress = Callable[[str, float, float], None]  # what, waited, at most
+
+
+def burst(
+    runner: Runner, expected: Mapping[Flow, Expectation], limits: Limits, meant: Mapping[Flow, Collection[str]], progress: Progress
+) -> Iterator[Round]:
+    """The rounds of the burst, one or more, all of phase BURST.
+
+    A large burst that nobody asked for is made smaller, and what the tables have no room for is left out; with `limits.whole` neither is
+    done, and room is waited for. A leak ends it.
+    """
+    left = _wanted(expected, limits)
+    total, made, began = sum(left.values()), 0, runner.clock()
+    while True:
+        part = _part(runner, left)
+        if part:
+            seen = runner.fleet.burst(part, rate=runner.budget.rate, meant=meant)
+            yield seen
+            runner.budget.spend(sum(part.values()))
+            left = {flow: rest for flow, count in left.items() if (rest := count - part.get(flow, 0)) > 0}
+            made += sum(part.values())
+            if _leaks(seen, expected):
+                return
+        elif not made and not limits.whole:
+            now = runner.clock()
+            yield Round(Phase.BURST, now, now, ())
+        if not left or not limits.whole:
+            return
+        what = f"burst of {total:,} attempts, {made:,} made" + ("" if part else ", waiting for room in the connection tables")
+        progress(what, runner.clock() - began, runner.budget.lasts(total))
+        Event().wait(0.0 if part else LOOK_AGAIN)
+
+
+def _leaks(seen: Round, expected: Mapping[Flow, Expectation]) -> bool:
+    denied = (probe for probe in seen.probes if expected[probe.flow].decision is Decision.DENY)
+    return any(attempt.outcome is Outcome.CONNECTED or attempt.received for probe in denied for attempt in set(probe.attempts))
+
+
+def _part(runner: Runner, left: Mapping[Flow, int]) -> dict[Flow, int]:
+    wanted = {flow: min(count, MOST_AT_ONCE) for flow, count in left.items()}
+    share = runner.budget.share(sum(wanted.values()))
+    return {flow: max(1, int(count * share)) for flow, count in wanted.items()} if share > 0 else {}
+
+
+def _wanted(expected: Mapping[Flow, Expectation], limits: Limits) -> dict[Flow, int]:
+    wanted = {flow: count for flow, e in expected.items() if (count := _size(e, limits))}
+    total = sum(wanted.values())
+    if limits.whole or total <= MOST_UNASKED:
+        return wanted
+    return {flow: max(1, count * MOST_UNASKED // total) for flow, count in wanted.items()}
+
+
+def _size(expectation: Expectation, limits: Limits) -> int:
+    sizes = {Decision.DENY: limits.burst_denied, Decision.ALLOW: limits.burst_allowed}
+    return sizes.get(expectation.decision, 0)
