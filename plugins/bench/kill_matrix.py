@@ -3,7 +3,8 @@
     python plugins/bench/kill_matrix.py                      all faults, several labs at once; writes reports/kill-matrix.{md,json}
     python plugins/bench/kill_matrix.py --fault N2 --fault P6  these alone, and nothing is written
 
-A kill counts only if the verdict is fail, every wrong cell is one that the fault predicts, and the cases that it spares still pass.
+A kill counts only if the verdict is fail, every wrong cell is one that the fault predicts, and the cases that it spares still pass: of
+these each fault meets a few, in turn, so that all of them together meet all.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -29,10 +31,10 @@ from netproof.report.evidence import load_bundle
 
 ROOT = Path(__file__).resolve().parents[2]
 REPORT = ROOT / "reports" / "kill-matrix.json"
-LABS = 2  # at once
-WORKERS = 4  # of one run; they wait most of the time
+LABS = 6  # at once, each with one process of pytest: they wait most of the time
+SPARES = 2  # cases that must not mind, for each fault
 CAP = 3.0  # seconds; the unbroken lab agrees within two
-LIMIT = 400.0
+LIMIT = 60.0, 30.0  # seconds for a run, and for each of its cases
 _TWIN = "/ipv6/"  # in the id of a case's IPv6 twin
 
 # Why no fault kills a case, where that is so.
@@ -76,23 +78,34 @@ class Found:
 
     @property
     def undecided(self) -> bool:
-        """It was not killed, and for some case that is for want of evidence."""
-        return not self.killed and any(row.verdict not in (Verdict.PASS, Verdict.FAIL) for row in self.rows if not row.good)
+        """It was not killed, and that is for want of evidence: of a report, or for some case."""
+        lacking = (row for row in self.rows if not row.good and row.verdict not in (Verdict.PASS, Verdict.FAIL))
+        return not self.killed and (bool(self.trouble) or any(lacking))
 
 
 def main() -> int:
     said = _arguments()
+    with tempfile.TemporaryDirectory(prefix="netproof-kill-") as folder:  # hundreds of processes: what one has compiled serves all
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ["PYTHONPYCACHEPREFIX"] = folder
+        return _matrix(said)
+
+
+def _matrix(said: argparse.Namespace) -> int:
     faults = chosen(said.fault) if said.fault else CATALOGUE
     cases = collected()
+    free = sample(cases)
     began = time.monotonic()
     with ThreadPoolExecutor(said.labs) as pool:
+        longest = sorted(faults, key=lambda fault: -len(turned(fault, cases)))  # first, or the others wait for it at the end
+        runs = {fault.id: pool.submit(attempt, fault, cases, free[fault.id]) for fault in longest}
         found = []
-        for result in pool.map(lambda fault: attempt(fault, cases), faults):
-            found.append(result)
-            print(line(result), flush=True)
+        for fault in faults:
+            found.append(runs[fault.id].result())
+            print(line(found[-1]), flush=True)
     for place, result in enumerate(found):
         if result.undecided:  # a machine that several labs keep busy owes evidence: that fault once more, with the machine to itself
-            found[place] = attempt(result.fault, cases)
+            found[place] = attempt(result.fault, cases, free[result.fault.id])
             print(f"alone: {line(found[place])}", flush=True)
     seconds = time.monotonic() - began
     missed = [result.fault.id for result in found if not result.killed]
@@ -156,9 +169,20 @@ def spared(fault: Fault, cases: Iterable[str]) -> list[str]:
     return [case for case in cases if case not in must and any(_meant(case, pattern) for pattern in fault.spares)]
 
 
-def attempt(fault: Fault, cases: Mapping[str, str]) -> Found:
-    """Run a broken lab with the cases that matter for the fault."""
-    must, free = turned(fault, cases), spared(fault, cases)
+def sample(cases: Iterable[str]) -> dict[str, list[str]]:
+    """For each fault those of the cases that it spares which the faults before it have met the least, and few others can meet."""
+    free = {fault.id: spared(fault, cases) for fault in CATALOGUE}
+    offered = Counter(case for found in free.values() for case in found)
+    met: Counter[str] = Counter()
+    for id_, found in free.items():
+        free[id_] = sorted(found, key=lambda case: (met[case], offered[case]))[:SPARES]
+        met.update(free[id_])
+    return free
+
+
+def attempt(fault: Fault, cases: Mapping[str, str], free: Sequence[str]) -> Found:
+    """Run a broken lab with the cases that the fault must turn, and with `free`, which must pass."""
+    must = turned(fault, cases)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="netproof-kill-") as folder:
         said = _run(fault, [cases[case] for case in (*must, *free)], folder)
@@ -176,9 +200,12 @@ def _run(fault: Fault, nodes: Sequence[str], folder: str) -> str:
     options = ["--cluster=lab", f"--netproof-fault={fault.id}", f"--netproof-cap={CAP}", f"--netproof-report={folder}"]
     options += [f"--netproof-burst={fault.burst}"] if fault.burst else []
     options += ["--netproof-family=both"] if any(_TWIN in node for node in nodes) else []
-    workers = min(WORKERS, len(nodes))
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, "-n", str(workers), *nodes]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=LIMIT, env=os.environ)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, *nodes]
+    limit = LIMIT[0] + LIMIT[1] * len(nodes)
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=limit)
+    except subprocess.TimeoutExpired:
+        return f"not done in {limit:.0f} s"
     return done.stdout + done.stderr
 
 

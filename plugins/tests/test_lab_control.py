@@ -15,7 +15,6 @@ from netproof.lab.controllers import Controllers
 from netproof.lab.dns import Answer, Names, Question, Record, answer
 from netproof.lab.dns import names as names_of
 from netproof.lab.endpoints import slices
-from netproof.lab.facts import Pool
 from netproof.lab.kubelet import Kubelet
 from netproof.lab.machine import Machine
 from netproof.lab.nameserver import DnsServers, reply
@@ -119,8 +118,12 @@ def controllers(store: Store, book: Any) -> Coroutine[Any, Any, None]:
     return Controllers(store, book).run()
 
 
+async def at_once(_version: int) -> None:
+    """What a kubelet without a data plane waits for."""
+
+
 def kubelet(store: Store, book: Any) -> Coroutine[Any, Any, None]:
-    return Kubelet(store, book).run()
+    return Kubelet(store, book, programmed=at_once).run()
 
 
 async def true(holds: Callable[[], Any]) -> Any:
@@ -625,14 +628,6 @@ def test_a_liveness_probe_restarts_a_container(status: str) -> None:
     worked(story, kubelet)
 
 
-def test_numbers_come_back_as_late_as_possible() -> None:
-    pool = Pool(range(1, 4))
-    first = pool.take()
-    assert (first, pool.take(3), pool.take(3)) == (1, 3, None)
-    pool.give(1)
-    assert (pool.take(), pool.take(), pool.take()) == (2, 1, None)
-
-
 # --- DNS ---------------------------------------------------------------------------------------------------------------------
 
 HEADLESS = {"clusterIP": "None", "clusterIPs": ["None"]}
@@ -851,14 +846,15 @@ def test_pods_are_probed_named_and_ended_on_the_real_machine() -> None:
             "volumeMounts": [mount],
             "readinessProbe": probe | {"periodSeconds": 1},
         }
-        return pod(name, container=container, volumes=[{"name": "program", "configMap": {"name": "program"}}])
+        init = {"name": "first", "command": ["test", "-f", "/program/server.py"], "volumeMounts": [mount]}
+        return pod(name, container=container, initContainers=[init], volumes=[{"name": "program", "configMap": {"name": "program"}}])
 
     async def check(machine: Machine) -> None:
         store = Store()
         for obj in first_objects():
             store.create(obj)
         async with asyncio.TaskGroup() as group:
-            parts = (Kubelet(store, machine), Controllers(store, machine), DnsServers(store, machine))
+            parts = (Kubelet(store, machine, programmed=at_once), Controllers(store, machine), DnsServers(store, machine))
             tasks = [group.create_task(part.run()) for part in parts]
             await told(store, machine)
             for task in tasks:

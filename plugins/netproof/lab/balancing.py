@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from netproof.lab.facts import Pool, slices_of
+from netproof.lab.facts import slices_of
 from netproof.lab.plumbing import listener
 from netproof.lab.seams import BALANCER_NETWORKS, NODES, Object, Runtime
 
@@ -27,7 +28,7 @@ class Balancer:
 
     def __init__(self, store: Store, runtime: Runtime) -> None:
         self._store, self._runtime = store, runtime
-        self._free = Pool(range(1, 255))
+        self._free = deque(range(1, 255))  # what has been free for the longest comes first
         self._given: dict[str, int] = {}  # uid of a Service -> its number: the last part of its address in each family
         self._led: dict[str, str] = {}  # address -> node
 
@@ -36,10 +37,10 @@ class Balancer:
         services = {one["metadata"]["uid"]: one for one in self._store.list("Service") if not one["spec"].get("loadBalancerClass")}
         balanced = [uid for uid, service in services.items() if service["spec"].get("type") == "LoadBalancer"]
         for uid in self._given.keys() - balanced:
-            self._free.give(self._given.pop(uid))
+            self._free.append(self._given.pop(uid))
         for uid in balanced:
-            if uid not in self._given and (number := self._free.take()):
-                self._given[uid] = number
+            if uid not in self._given and self._free:
+                self._given[uid] = self._free.popleft()
         led = {address: self._node(services[uid], address) for uid in self._given for address in self._addresses(services[uid])}
         for address in sorted(led.keys() | self._led.keys()):
             if led.get(address, "") != self._led.get(address, ""):

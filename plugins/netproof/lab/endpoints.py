@@ -54,9 +54,8 @@ def _ports(port: Object, pod: Object) -> list[Object]:
 
 
 def _slice(service: Object, family: str, ports: str, ends: list[Object]) -> Object:
-    metadata, headless = service["metadata"], service["spec"].get("clusterIP") == "None"
+    metadata = service["metadata"]
     labels = (metadata.get("labels") or {}) | MANAGED | {SERVICE_NAME: metadata["name"]}
-    labels |= {"service.kubernetes.io/headless": ""} if headless else {}
     owner = {"apiVersion": "v1", "kind": "Service", "name": metadata["name"], "uid": metadata["uid"], "controller": True}
     name = f"{metadata['name']}-{family.lower()}-{hashlib.sha256(ports.encode()).hexdigest()[:5]}"
     return {

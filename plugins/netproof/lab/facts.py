@@ -1,9 +1,8 @@
-"""What controllers, kubelet and DNS read off objects, and the small forms in which they write: times, conditions, numbers to hand out."""
+"""What controllers, kubelet and DNS read off objects, and the small forms in which they write: times and conditions."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,6 +10,12 @@ from netproof.lab.seams import Object
 
 SERVICE_NAME = "kubernetes.io/service-name"  # the label that says to which Service a slice belongs
 FINISHED = ("Succeeded", "Failed")
+_OPERATORS: Mapping[str, Callable[[str | None, Sequence[str]], bool]] = {
+    "In": lambda value, values: value in values,
+    "NotIn": lambda value, values: value not in values,
+    "Exists": lambda value, _: value is not None,
+    "DoesNotExist": lambda value, _: value is None,
+}
 
 
 def key(obj: Object) -> str:
@@ -38,25 +43,12 @@ def condition(before: Iterable[Object], type_: str, *, holds: bool, reason: str 
     status = "True" if holds else "False"
     since = next((c["lastTransitionTime"] for c in before if c["type"] == type_ and c["status"] == status), stamp())
     said = {name: text for name, text in (("reason", reason), ("message", message)) if text}
-    return {"type": type_, "status": status, "lastProbeTime": None, "lastTransitionTime": since} | said
+    return {"type": type_, "status": status, "lastTransitionTime": since} | said
 
 
 def among(labels: Mapping[str, str], expressions: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether labels meet all requirements (`matchExpressions` of selectors and of node affinity)."""
-    return all(_meets(labels.get(e["key"]), e["operator"], e.get("values") or []) for e in expressions)
-
-
-def _meets(value: str | None, operator: str, values: Sequence[str]) -> bool:
-    match operator:
-        case "In":
-            return value in values
-        case "NotIn":
-            return value not in values
-        case "Exists":
-            return value is not None
-        case "DoesNotExist":
-            return value is None
-    return False
+    """Whether labels meet all requirements (`matchExpressions`)."""
+    return all(_OPERATORS[e["operator"]](labels.get(e["key"]), e.get("values") or ()) for e in expressions)
 
 
 def is_part(part: Mapping[str, str], whole: Mapping[str, str]) -> bool:
@@ -69,23 +61,3 @@ def slices_of(service: Object, slices: Iterable[Object]) -> list[Object]:
     name, namespace = service["metadata"]["name"], service["metadata"]["namespace"]
     mine = (s for s in slices if s["metadata"]["namespace"] == namespace)
     return [s for s in mine if s["metadata"].get("labels", {}).get(SERVICE_NAME) == name]
-
-
-class Pool:
-    """Numbers to hand out. The one that has been free for the longest comes first, so none returns soon unless all are in use."""
-
-    def __init__(self, numbers: Iterable[int]) -> None:
-        self._free = deque(numbers)
-
-    def take(self, wanted: int | None = None) -> int | None:
-        """A free number, or the one wanted; None where there is none, or where it is not free."""
-        if wanted is None:
-            return self._free.popleft() if self._free else None
-        if wanted not in self._free:
-            return None
-        self._free.remove(wanted)
-        return wanted
-
-    def give(self, number: int) -> None:
-        """It is free again."""
-        self._free.append(number)

@@ -6,21 +6,18 @@ import asyncio
 import ipaddress
 import itertools
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from netproof.lab.facts import Pool, condition, is_deleted, key, stamp
+from netproof.lab.facts import condition, is_deleted, key, stamp
 from netproof.lab.plumbing import connect, either
 from netproof.lab.podspec import Wanting, launch
 from netproof.lab.seams import NODES, Launch, Object, Runtime, node_addresses, pod_networks
 
 if TYPE_CHECKING:
     from netproof.lab.store import Store
-
-
-async def _at_once(_version: int) -> None:
-    """What a kubelet without a data plane waits for."""
 
 
 class Kubelet:
@@ -30,9 +27,9 @@ class Kubelet:
     process starts then, so a policy older than the pod holds from its first instruction on.
     """
 
-    def __init__(self, store: Store, runtime: Runtime, *, programmed: Callable[[int], Awaitable[None]] = _at_once) -> None:
+    def __init__(self, store: Store, runtime: Runtime, *, programmed: Callable[[int], Awaitable[None]]) -> None:
         self.store, self.runtime, self.programmed = store, runtime, programmed
-        self.pools = {node: Pool(range(2, 255)) for node in NODES}
+        self.pools = {node: deque(range(2, 255)) for node in NODES}  # what has been free for the longest comes first
         self._lives: dict[str, Life] = {}
 
     async def run(self) -> None:
@@ -66,7 +63,7 @@ class Life:
         self._kubelet, self._store, self._runtime = kubelet, kubelet.store, kubelet.runtime
         self._pod, self._key, self._spec = pod, key(pod), pod["spec"]
         self._main: Object = self._spec["containers"][0]
-        self._number: int | None = None  # the last part of its addresses
+        self._number = 0  # the last part of its addresses
         self._deleted, self._hurry = asyncio.Event(), asyncio.Event()
         self._states: dict[str, Object] = {}  # of its containers, by name
         self._ready, self._restarts = False, 0
@@ -87,13 +84,17 @@ class Life:
         await self._work()
         await self._deleted.wait()
         await self._runtime.stop(self._key, 0)
+<<<<<<< HEAD
         self._runtime.discard(self._key)
         while (current := self._current()) and current["metadata"].get("finalizers"):
             await self._store.newer(self._store.version)
         if current:
+=======
+        if current := self._current():
+>>>>>>> a894179665332a2d1040ddf96d643c93112102e1
             self._store.remove("Pod", current["metadata"]["name"], current["metadata"]["namespace"])
-        if self._number is not None:
-            self._kubelet.pools[self._spec["nodeName"]].give(self._number)
+        if self._number:
+            self._kubelet.pools[self._spec["nodeName"]].append(self._number)
 
     async def _work(self) -> None:
         """From addresses to a process that has ended for good."""
@@ -126,9 +127,9 @@ class Life:
         node = self._spec["nodeName"]
         if self._spec.get("hostNetwork"):
             return node_addresses(node)
-        self._number = self._number or self._kubelet.pools[node].take()
-        if self._number is None:
+        if not self._number and not self._kubelet.pools[node]:
             raise Wanting(f"all addresses of node {node} are in use")
+        self._number = self._number or self._kubelet.pools[node].popleft()
         return tuple(str(ipaddress.ip_network(network)[self._number]) for network in pod_networks(node))
 
     async def _run(self, container: Object, launched: Launch) -> int:
@@ -238,7 +239,12 @@ async def _passes(probe: Object, pod: Object, runtime: Runtime) -> bool:
     with suppress(OSError, KeyError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
         async with asyncio.timeout(probe.get("timeoutSeconds") or 1):
             if "exec" in probe:
-                return await _exits_well(probe["exec"]["command"], pod, runtime)
+                process = await runtime.execute(key(pod), probe["exec"]["command"], stdin=False)
+                try:
+                    return await process.wait() == 0
+                finally:
+                    with suppress(ProcessLookupError):  # it has ended
+                        process.kill()
             action = probe.get("tcpSocket") or probe["httpGet"]
             ports = {entry.get("name"): entry["containerPort"] for entry in pod["spec"]["containers"][0].get("ports") or []}
             address = pod["status"]["podIP"], ports.get(action["port"], action["port"])
@@ -255,12 +261,3 @@ async def _is_served(path: str, reader: asyncio.StreamReader, writer: asyncio.St
     writer.write(f"GET {path} HTTP/1.1\r\nHost: lab\r\nUser-Agent: kube-probe/lab\r\nConnection: close\r\n\r\n".encode())
     words = (await reader.readuntil(b"\n")).split()
     return len(words) > 1 and words[1].isdigit() and 200 <= int(words[1]) < 400
-
-
-async def _exits_well(command: list[str], pod: Object, runtime: Runtime) -> bool:
-    process = await runtime.execute(key(pod), command, stdin=False)
-    try:
-        return await process.wait() == 0
-    finally:
-        with suppress(ProcessLookupError):  # it has ended
-            process.kill()

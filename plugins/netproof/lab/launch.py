@@ -141,7 +141,7 @@ def _refused(*, in_user_namespace: bool) -> tuple[int, str] | None:
         try:
             _attempt(in_user_namespace=in_user_namespace)
         except BaseException as error:
-            said = f"{getattr(error, 'errno', 1)} {getattr(error, 'strerror', repr(error))}"
+            said = f"{getattr(error, 'errno', errno.EINVAL)} {getattr(error, 'strerror', repr(error))}"
         finally:
             os.write(writing, said.encode())
             os._exit(0)

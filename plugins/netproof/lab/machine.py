@@ -11,7 +11,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 from asyncio.subprocess import Process
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +25,6 @@ from netproof.lab.plumbing import connect
 LONGEST_LOG = 256 << 10
 _PLACES = {name: seams.node_addresses(name) for name in seams.NODES}
 _PLACES |= {f"outside/{name}": seams.outsider_addresses(name) for name in seams.OUTSIDERS}
-_PATH = f"{Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(slots=True)
@@ -117,7 +115,7 @@ class Machine:
             stdin=pipe if stdin else subprocess.DEVNULL,
             stdout=pipe,
             stderr=pipe,
-            env=_environment(pod.launch),
+            env=pod.launch.environment,
             start_new_session=True,
             preexec_fn=functools.partial(system.join, pod.process),
         )
@@ -126,11 +124,8 @@ class Machine:
         return await connect(self, key, ("127.0.0.1", port))
 
     def socket_in(self, key: str, family: socket.AddressFamily, kind: socket.SocketKind) -> socket.socket:
-        return self._space(key).socket(family, kind)
-
-    def _space(self, place: str) -> Space:
-        """A pod's, a node's or an outsider's network namespace. Raises KeyError."""
-        return self._pods[place].space if place in self._pods else self._places[place]
+        space = self._pods[key].space if key in self._pods else self._places[key]
+        return space.socket(family, kind)
 
     async def apply(self, node: str, rules: str) -> None:
         await asyncio.to_thread(_apply, self._places[node], rules)
@@ -191,12 +186,13 @@ def _order(launch: seams.Launch, folder: Path) -> Mapping[str, Any]:
             (place / name).write_text(text)
     return {
         "command": launch.command,
-        "environment": _environment(launch),
+        "environment": launch.environment,
         "hostname": hostname,
         "files": str(folder),
         "mounts": [*launch.files, *(f"/etc/{name}" for name in own)],
         "writable": [target for target, files in launch.files.items() if not files],
     }
+<<<<<<< HEAD
 
 
 def _share(place: Path, shared: Path) -> None:
@@ -212,3 +208,5 @@ def _shared(key: str) -> Path:
 
 def _environment(launch: seams.Launch) -> dict[str, str]:
     return {"PATH": _PATH, **launch.environment}
+=======
+>>>>>>> a894179665332a2d1040ddf96d643c93112102e1

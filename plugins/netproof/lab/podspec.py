@@ -13,18 +13,21 @@ if TYPE_CHECKING:
 
 _REFERENCE = re.compile(r"\$\$|\$\(([-._a-zA-Z][-._a-zA-Z0-9]*)\)")
 _LOCAL_NAMES = ("127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback")
-
-
 # The fields of pods that the lab does something about, or that change nothing which a packet shows.
 _KNOWN = """
+<<<<<<< HEAD
     activeDeadlineSeconds affinity apiVersion args automountServiceAccountToken command configMap containerPort containers defaultMode
     dnsPolicy emptyDir enableServiceLinks env exec failureThreshold fieldPath fieldRef hostIP hostNetwork hostPort hostname httpGet image
+=======
+    activeDeadlineSeconds apiVersion args automountServiceAccountToken command configMap containerPort containers defaultMode
+    dnsPolicy enableServiceLinks env exec failureThreshold fieldPath fieldRef hostIP hostNetwork hostPort hostname httpGet image
+>>>>>>> a894179665332a2d1040ddf96d643c93112102e1
     imagePullPolicy initContainers initialDelaySeconds livenessProbe mountPath name nodeName nodeSelector path periodSeconds port ports
     protocol readOnly readinessProbe resources restartPolicy schedulerName scheme securityContext serviceAccountName subdomain
     successThreshold tcpSocket terminationGracePeriodSeconds terminationMessagePath terminationMessagePolicy timeoutSeconds tolerations
     value valueFrom volumeMounts volumes
 """
-_UNREAD = ("affinity", "nodeSelector", "resources", "securityContext", "tolerations")  # their own fields, here
+_UNREAD = ("nodeSelector", "resources", "securityContext", "tolerations")  # their own fields, here
 
 
 class Wanting(Exception):  # noqa: N818
@@ -75,7 +78,7 @@ def hostname(pod: Object) -> str:
 
 
 def _environment(pod: Object, container: Object) -> dict[str, str]:
-    found: dict[str, str] = {}
+    found = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
     for entry in container.get("env") or []:
         path = entry["valueFrom"]["fieldRef"]["fieldPath"] if "valueFrom" in entry else ""
         found[entry["name"]] = _field(pod, path) if path else _expand(entry.get("value", ""), found)

@@ -17,28 +17,30 @@ DOMAIN = "cluster.local"
 POD_NETWORKS = ("10.244.0.0/16", "fd00:244::/48")
 SERVICE_NETWORKS = ("10.96.0.0/16", "fd00:96::/112")
 NODE_NETWORKS = ("172.30.0.0/24", "fd00:30::/64")
-BALANCER_NETWORKS = ("172.31.0.0/24", "fd00:31::/64")  # routed to one node each by the outsiders
+BALANCER_NETWORKS = ("172.31.0.0/24", "fd00:31::/64")  # each address is led to one node
 NODE_PORTS = range(30000, 32768)
 API_SERVICE = ("10.96.0.1", "fd00:96::1")
 DNS_SERVICE = ("10.96.0.10", "fd00:96::a")
 
 
 def node_addresses(node: str) -> tuple[str, str]:
-    """A node's IPv4 and IPv6 address on the link that all nodes share."""
-    number = NODES.index(node) + 1
-    return f"172.30.0.{10 + number}", f"fd00:30::{10 + number:x}"
+    """A node's IPv4 and IPv6 address."""
+    return _addresses(11 + NODES.index(node))
+
+
+def outsider_addresses(name: str) -> tuple[str, str]:
+    """The addresses of a machine that is none of the cluster's."""
+    return _addresses(100 + OUTSIDERS.index(name))
+
+
+def _addresses(number: int) -> tuple[str, str]:
+    return f"172.30.0.{number}", f"fd00:30::{number:x}"
 
 
 def pod_networks(node: str) -> tuple[str, str]:
     """The two networks from which a node's pods have their addresses."""
     number = NODES.index(node) + 1
     return f"10.244.{number}.0/24", f"fd00:244:0:{number:x}::/64"
-
-
-def outsider_addresses(name: str) -> tuple[str, str]:
-    """The addresses of a machine that shares the nodes' link and is no node."""
-    number = OUTSIDERS.index(name)
-    return f"172.30.0.{100 + number}", f"fd00:30::{100 + number:x}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +63,6 @@ class Launch:
     host_network: bool = False
 
 
-Process = asyncio.subprocess.Process
-
-
 class RulesRefused(Exception):  # noqa: N818
     """nft did not take a rule set; the text is what it said. What was in force before still is."""
 
@@ -72,16 +71,10 @@ class Runtime(Protocol):
     """The machine below: pods as processes in namespaces, and rules on nodes. Everything is called in one event loop."""
 
     async def start(self, launch: Launch) -> None:
-        """Make the pod's namespaces, addresses and process; its program has begun when this returns.
-
-        Raises OSError where there can be no process, and then nothing of it is left.
-        """
+        """Make the pod's namespaces, addresses and process, whose program has begun then. Raises OSError, and nothing of it is left."""
 
     async def stop(self, key: str, grace: float) -> None:
-        """End the process (SIGTERM, after `grace` seconds SIGKILL) and remove all that is its; no error where it is gone already.
-
-        A stop that is cancelled has asked the process to end, and no more.
-        """
+        """End the process (SIGTERM, after `grace` seconds SIGKILL) and remove all that is its, if it is there. It may be cancelled."""
 
     def discard(self, key: str) -> None:
         """Remove what the containers of a pod shared; no error where there is nothing."""
@@ -95,7 +88,7 @@ class Runtime(Protocol):
     async def dial(self, key: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Connect to the pod's loopback, from inside. Raises OSError, KeyError."""
 
-    async def execute(self, key: str, command: Sequence[str], *, stdin: bool) -> Process:
+    async def execute(self, key: str, command: Sequence[str], *, stdin: bool) -> asyncio.subprocess.Process:
         """Run a command in the pod's namespaces, with pipes. Raises OSError where it can't be run, KeyError."""
 
     def socket_in(self, key: str, family: socket.AddressFamily, kind: socket.SocketKind) -> socket.socket:

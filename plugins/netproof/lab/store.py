@@ -64,9 +64,10 @@ class Store:
     def update(self, obj: Object) -> Object:
         """Put this in the place of the object of its name, which keeps its uid and birth, unless they are equal. Raises KeyError."""
         objects, place = self._place(obj)
-        before, made = objects[place], copy.deepcopy(obj)
-        made["metadata"] |= {field: before["metadata"][field] for field in ("uid", "creationTimestamp", "resourceVersion")}
-        return before if made == before else self._write(before, made)
+        before = objects[place]
+        kept = {field: before["metadata"][field] for field in ("uid", "creationTimestamp", "resourceVersion")}
+        meant = obj | {"metadata": obj["metadata"] | kept}
+        return before if meant == before else self._write(before, copy.deepcopy(meant))
 
     def remove(self, kind: str, name: str, namespace: str = "") -> Object | None:
         """Take an object out at once; what it was, None where it was gone."""

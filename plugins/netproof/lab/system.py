@@ -10,11 +10,10 @@ import subprocess
 from pathlib import Path
 
 NEWNS, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET = 0x20000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000
-OWN = ("resolv.conf", "hosts", "hostname")  # in /etc: the lab's own, for pods to put theirs over
 STATE = "/.lab"
 _HOST = "/.host"
 _RDONLY, _REMOUNT, _BIND, _RECURSIVE, _PRIVATE = 0x1, 0x20, 0x1000, 0x4000, 0x40000
-_HARMLESS = 0xE  # for a mount: no devices, no set-user-id programs, no programs
+_HARMLESS = 0xE  # no devices, no set-user-id programs, no programs
 _MOUNT_SETATTR, _AT_FDCWD, _AT_RECURSIVE = 442, -100, 0x8000
 _SET_PDEATHSIG, _SIGKILL = 1, 9
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -111,7 +110,7 @@ def make_root() -> None:
     mount("lab", root, kind="tmpfs")
     for name in (_HOST, STATE, "/etc", "/proc"):
         Path(f"{root}{name}").mkdir()
-    for name in OWN:
+    for name in ("resolv.conf", "hosts", "hostname"):  # for pods to put theirs over
         Path(f"{root}/etc/{name}").touch()
     for folder, names in shown.items():
         for name in names:
