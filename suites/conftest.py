@@ -68,6 +68,12 @@ def relabel(case):
 
 
 @pytest.fixture
+def repeat(case):
+    """As often as a change is to be timed."""
+    return range(case.case.runner.repeat)
+
+
+@pytest.fixture
 def restart_agents(case):
     """Queue a restart of the network's agents (feature AgentRestart); what the step changes happens while they are away."""
     return case.restart_agents

@@ -62,6 +62,7 @@ OPTIONS = (
     Option("netproof-cap", "seconds from a change until the network must agree (default: lab 5, kind 30, context 120)", "SECONDS"),
     Option("netproof-budget", "seconds after which a right answer is called slow (default: none)", "SECONDS"),
     Option("netproof-burst", "attempts on a denied flow after it has settled (default: 100; allowed ones a fifth; smoke: 0)", "N"),
+    Option("netproof-repeat", "how often each change is timed (default: lab 3, kind and context 10)", "N"),
     Option("netproof-all", "on a context: every suite instead of smoke", flag=True),
     Option("netproof-policies", "draw so many sets of policies and run them too (default: 0)", "N"),
     Option("netproof-seed", "what they are drawn from: the same seed draws the same sets (default: 1)", "S"),

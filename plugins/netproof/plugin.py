@@ -21,6 +21,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "smoke: belongs to the minute that a cluster admin waits for")
     config.addinivalue_line("markers", "slow: takes over 20 seconds on many a real cluster, by the nature of what it tests")
     config.addinivalue_line("markers", "disruptive: restarts or breaks something that others in the cluster use")
+    config.addinivalue_line("markers", "timing: measures latencies: selected only where it is named, and never run beside other workers")
     if config.getoption("netproof_policies", None) or config.getoption("netproof_seed", None):
         _draws(config)
     if config.option.help or config.option.collectonly:
@@ -57,15 +58,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Every behaviour must be in the catalogue; without a cluster no case is run."""
+    """Every behaviour must be in the catalogue; without a cluster no case is run. Cases that take time are left out unless named."""
     found = [item for item in items if marked(item)]
     if not found:
         return
     from netproof.run import collection
 
     collection.require_known(found)
+    left_out = collection.unnamed_timings(config, found)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
     if config.pluginmanager.has_plugin(WORKER):
-        config.pluginmanager.get_plugin(WORKER).selected(found)  # type: ignore[union-attr]
+        config.pluginmanager.get_plugin(WORKER).selected([item for item in found if item not in left_out], left_out)  # type: ignore[union-attr]
     elif not config.option.collectonly:
         from netproof.run import guard
 

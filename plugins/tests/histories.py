@@ -88,6 +88,20 @@ def bursting(history: History, seen: Mapping[Flow, str]) -> History:
     return replace(history, rounds=(*history.rounds, round_(Phase.BURST, began, seen)))
 
 
+def born(history: History, *seen: Mapping[Flow, str]) -> History:
+    """The history with a round of phase FIRST for each of these, before all others: a new pod's containers, one after the other."""
+    rounds = tuple(round_(Phase.FIRST, CHANGED + 10 * i, letters) for i, letters in enumerate(seen))
+    return replace(history, rounds=(*rounds, *history.rounds))
+
+
+def watched(
+    expected: Mapping[Flow, Expectation], before: Mapping[Flow, str], after: Mapping[Flow, str], *, limits: Limits = DEFAULT
+) -> History:
+    """A step that was timed: attempts four a second, before the change and from then on."""
+    rounds = (round_(Phase.CONTROL, CHANGED - 1, before), round_(Phase.WATCH, CHANGED, after))
+    return History(expected, CHANGED, rounds, limits=limits, checked=True)
+
+
 def story(
     expected: Mapping[Flow, Expectation],
     seen: Mapping[Flow, str],

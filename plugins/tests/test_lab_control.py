@@ -52,6 +52,7 @@ class Book:
         self.running: dict[str, Launch] = {}
         self.stopped: list[tuple[str, float]] = []
         self.codes: dict[str, int] = {}
+        self.discarded: list[str] = []
         self.announced: list[tuple[str, str]] = []
         self.taken: dict[tuple[str, int, int], int] = {}
         self.broken = ""
@@ -74,6 +75,9 @@ class Book:
             await self.stopping.wait()
         self.running.pop(key, None)
         self.codes.setdefault(key, 143)
+
+    def discard(self, key: str) -> None:
+        self.discarded.append(key)
 
     async def wait(self, key: str) -> int:
         return int(await true(lambda: str(self.codes.get(key, ""))))
@@ -441,7 +445,9 @@ def test_a_deleted_pod_ends_in_grace_and_its_address_rests() -> None:
         await true(lambda: book.stopped == [("default/p", pytest.approx(5, abs=0.5))])
         assert ready(store)
         book.stopping.set()
+        assert not book.discarded
         await true(lambda: store.get("Pod", "p", "default") is None)
+        assert book.discarded == ["default/p"]
         store.create(bound())
         await true(lambda: seen(store)["status"].get("podIP") == "10.244.1.3")
 
@@ -541,7 +547,7 @@ def test_what_cannot_be_started_says_why() -> None:
         ({"container": {"startupProbe": {"tcpSocket": {"port": 1}}}}, "startupProbe"),
         ({"container": {"readinessProbe": {"httpGet": {"port": 1, "scheme": "HTTPS"}}}}, "scheme"),
         ({"container": {"livenessProbe": {"grpc": {"port": 1}}}}, "grpc"),
-        ({"volumes": [{"name": "scratch", "emptyDir": {}}]}, "emptyDir"),
+        ({"volumes": [{"name": "scratch", "emptyDir": {"medium": "Memory"}}]}, "medium"),
         ({"initContainers": [{"name": "proxy", "command": ["proxy"], "restartPolicy": "Always"}]}, "sidecars"),
         ({"containers": [{"name": name, "command": [name]} for name in "ab"]}, "several containers"),
     ],

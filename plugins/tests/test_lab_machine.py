@@ -180,6 +180,26 @@ def test_a_pod_sees_its_files_and_cannot_change_the_machine(tmp_path: Path) -> N
 
 
 @needs_lab
+def test_the_containers_of_a_pod_share_what_they_can_write_to() -> None:
+    """What one leaves the next one finds, until the pod is removed; another pod finds nothing."""
+
+    async def check(machine: Machine) -> None:
+        for word, name, code in (
+            ("echo left > /shared/file", "a", 0),
+            ("grep left /shared/file", "a", 0),
+            ("cat /shared/file", "b", 1),
+            ("cat /shared/file", "a", 1),
+        ):
+            await machine.start(pod(name, A, "sh", "-c", word, files={"/shared": {}}))
+            assert await machine.wait(f"x/{name}") == code, word
+            await machine.stop(f"x/{name}", 0)
+            if name == "b":
+                machine.discard("x/a")
+
+    in_lab(check)
+
+
+@needs_lab
 def test_a_pod_that_cannot_start_leaves_nothing() -> None:
     async def check(machine: Machine) -> None:
         with pytest.raises(OSError, match="/usr/no"):

@@ -77,6 +77,25 @@ def test_a_fault_is_noticed_where_it_is(tmp_path: Path) -> None:
     assert any("broken on purpose: N40" in note for note in report["notes"])
 
 
+def test_changes_are_timed_and_a_new_pods_first_instant_is_seen(tmp_path: Path) -> None:
+    """In a lab that attaches policies to new pods 1.5 s late; nothing of it is judged, and a budget says what is slow."""
+    words = ("suites/time", "--netproof-fault=N24", "--netproof-repeat=1", "--netproof-budget=1", "-k", "NPC-09a or NPC-09e")
+    code, said, report = run(tmp_path / "report", *words)
+    assert code == 11, said
+    results = {result["behaviour"]: result for result in report["results"]}
+    assert {name: result["verdict"] for name, result in results.items()} == {"NPC-09a": "observed", "NPC-09e": "slow"}
+    timings = {(one["change"], one["effect"]): one for result in results.values() for one in result["timings"]}
+    assert set(timings) == {
+        ("policy created", "closes"),
+        ("policy deleted", "opens"),
+        ("pod created", "opens"),
+        ("pod created", "closes"),
+    }
+    assert all(0 < one["right_from"]["p50"] < 5 for (change, _), one in timings.items() if "policy" in change)
+    assert 1 < timings["pod created", "closes"]["last_wrong"]["p50"] < 2.5
+    assert "policy created (closes)" in said
+
+
 def test_a_generated_set_that_fails_is_made_smaller(tmp_path: Path) -> None:
     drawn = ("--netproof-policies=54", "-k", "s1-54/")
     code, said, report = run(tmp_path / "report", "--netproof-fault=N2", "--netproof-cap=2", "--netproof-burst=0", *drawn)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from pathlib import Path
+from textwrap import dedent
 
 import netproof.cluster.kind
 import netproof.cluster.lab
@@ -79,6 +80,48 @@ def test_ids_are_the_behaviour_and_its_axes(pytester: pytest.Pytester) -> None:
     result = run(pytester, "--collect-only", "-q")
     assert result.ret == 0
     result.stdout.fnmatch_lines(["*::test_case[[]NPI-02a/tcp/ipv4/pod-ip[]]", "*::test_case[[]NPI-02a/udp/ipv4/pod-ip[]]"])
+
+
+TIMED = """
+    import pytest
+    from netproof.cases import TCP, behaviour
+
+    @pytest.mark.timing
+    @behaviour("NPC-09a", protocol=[TCP])
+    def test_timed(case): ...
+
+    @behaviour("NPI-02a", protocol=[TCP])
+    def test_other(case): ...
+
+    @pytest.fixture
+    def case(request): ...
+"""
+
+
+@pytest.fixture
+def timed(pytester: pytest.Pytester) -> pytest.Pytester:
+    """A project with a suite that measures latencies."""
+    folder = pytester.mkpydir("suites") / "time"
+    folder.mkdir()
+    (folder / "test_one.py").write_text(dedent(TIMED))
+    return pytester
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["suites/time"], ["suites/time/test_one.py::test_timed"], ["-m", "timing"], ["-k", "NPI-02a or npc-09"]],
+    ids=" ".join,
+)
+def test_latencies_are_measured_where_they_are_named(timed: pytest.Pytester, arguments: list[str]) -> None:
+    assert "test_timed[" in everything_said(run(timed, "--collect-only", "-q", *arguments))
+
+
+@pytest.mark.parametrize("arguments", [["suites"], ["-k", "tcp and not NPI-01"]], ids=" ".join)
+def test_latencies_are_measured_nowhere_else(timed: pytest.Pytester, arguments: list[str]) -> None:
+    said = everything_said(run(timed, "--collect-only", "-q", *arguments))
+    assert "test_other[" in said
+    assert "test_timed[" not in said
+    assert "1 deselected" in said
 
 
 DRAWN = """
@@ -168,6 +211,7 @@ KUBECONFIG = {
         (["--cluster=kind", "--cni=cilium", "--netproof-manifest=cilium"], "--netproof-manifest wants NAME=VALUE, not 'cilium'"),
         (["--cluster=kind", "--cni=cilium", "--netproof-cap=soon"], "--netproof-cap wants a number of 0 or more, not 'soon'"),
         (["--cluster=kind", "--cni=cilium", "--netproof-burst=-1"], "--netproof-burst wants a number of 0 or more, not '-1'"),
+        (["--cluster=kind", "--cni=cilium", "--netproof-repeat=often"], "--netproof-repeat wants a number of 0 or more, not 'often'"),
         (["--cluster=lab", "--netproof-policies=x"], "--netproof-policies wants a whole number from 0 to 100000, not 'x'"),
         (["--cluster=lab", "--netproof-policies=-1"], "--netproof-policies wants a whole number from 0 to 100000, not '-1'"),
         (["--cluster=lab", "--netproof-policies=3", "--netproof-seed=1.5"], "--netproof-seed wants a whole number from 0 to"),

@@ -98,14 +98,18 @@ class Net:
         ports: tuple[str, ...] = PORTS,
         silence: float = 60,
         path: Path = AGENT,
+        first: str = "",
+        mode: str = "serve",
     ) -> Dial:
-        """Start the pod's agent, in place of one that is there; how to dial it."""
+        """Start the pod's agent, in place of one that is there; how to dial it. `first` is what it shall do first, as it is told."""
         self.end(name)
         digest = hashlib.sha256(TOKEN.encode()).hexdigest()
         settings = {"run": RUN, "token_sha256": digest, "control": 9600, "ports": list(ports), "silence": silence}
         identity = {"NETPROOF_POD": f"test/{name}", "NETPROOF_UID": f"uid-{name}", "NETPROOF_NODE": "node-1"}
-        command = ["ip", "netns", "exec", self.space(name), *wrap, python or oldest_python(), "-I", str(path), "serve"]
-        environment = {"PATH": os.environ["PATH"], "NETPROOF_AGENT": json.dumps(settings), **identity}
+        command = ["ip", "netns", "exec", self.space(name), *wrap, python or oldest_python(), "-I", str(path), mode]
+        environment = {"PATH": os.environ["PATH"], "NETPROOF_AGENT": json.dumps(settings), **identity} | (
+            {"NETPROOF_FIRST": first} if first else {}
+        )
         self.processes[name] = subprocess.Popen(command, env=environment, cwd="/")
         return self.dial(name)
 

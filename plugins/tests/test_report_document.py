@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from netproof.model.behaviour import Behaviour, Level
 from netproof.model.event import CaseFinished, CaseStarted, Event, RunFinished, RunStarted, Waiting, as_json
+from netproof.model.timing import Timing
 from netproof.model.verdict import Verdict
 from netproof.problem import Problem
 from netproof.report.document import document
@@ -245,6 +246,37 @@ def test_behaviours_lend_their_sentences() -> None:
 def test_no_events_are_no_report() -> None:
     with pytest.raises(Problem, match="no events"):
         document([])
+
+
+def test_timings_have_their_percentiles_beside_their_samples() -> None:
+    """To the millisecond; the schema knows them, and a case without any has none."""
+    right, wrong = (0.1234, 0.5, 0.2, 0.3), (0.1, 0.0, 0.0, 0.2)
+    timing = Timing("policy created", "closes", "the API's answer", 2, right, wrong, right, 40, 1)
+    timed, other = _document(_begun(), _end("NPC-09a", Verdict.OBSERVED, timings=(timing,)), _end("POD-01"))["results"]
+
+    assert "timings" not in other
+    assert timed["timings"] == [
+        {
+            "change": "policy created",
+            "effect": "closes",
+            "since": "the API's answer",
+            "repetitions": 2,
+            "first_right": {"p50": 0.2, "p90": 0.5, "max": 0.5},
+            "last_wrong": {"p50": 0.0, "p90": 0.2, "max": 0.2},
+            "right_from": {"p50": 0.2, "p90": 0.5, "max": 0.5},
+            "samples": {
+                "first_right": [0.123, 0.5, 0.2, 0.3],
+                "last_wrong": [0.1, 0.0, 0.0, 0.2],
+                "right_from": [0.123, 0.5, 0.2, 0.3],
+            },
+            "others": 40,
+            "others_lost": 1,
+        }
+    ]
+
+
+def test_cases_that_were_left_out_are_told() -> None:
+    assert _document(_begun(left_out="5 cases of time: why"), _end("POD-01"))["header"]["left_out"] == "5 cases of time: why"
 
 
 def test_the_schema_is_strict() -> None:

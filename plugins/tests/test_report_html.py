@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from netproof.model.behaviour import Behaviour, Level
 from netproof.model.event import CaseFinished, Event, RunFinished, RunStarted, as_json
+from netproof.model.timing import Timing
 from netproof.model.verdict import Verdict
 from netproof.report.document import document
 from netproof.report.html import page, write_html
@@ -219,6 +220,26 @@ def test_a_figure_is_named_beside_its_line_and_inside_the_picture() -> None:
 @pytest.mark.parametrize("value", [0.0, 0.004, 0.7, 1.0, 1.01, 9.99, 119.0, 1e5])
 def test_every_time_has_its_place_on_the_axis(value: float) -> None:
     assert all(40 <= float(x) <= 920 for x in re.findall(r'cx="([\d.]+)"', strip([(value, "a")], {"max": value})))
+
+
+def test_what_was_timed_is_a_bar_and_a_row() -> None:
+    evil = "<b>policy</b> created"
+    timing = Timing(evil, "closes", "<i>", 2, (0.2, 0.4), (0.1, 0.3), (0.2, 0.5), 40, 1)
+    html = _html(_end("NPC-09a", Verdict.OBSERVED, timings=(timing,)))
+    read = _Page(html)
+
+    assert read.open == []
+    assert "<b>policy" not in html
+    assert "<i>" not in html
+    bars = re.findall(r'<rect class="(\w+)" x="250\.0" y="6" width="([\d.]+)"', html)
+    assert bars == [("max", "650.0"), ("p90", "650.0"), ("p50", "260.0")]  # the longest below the others
+    assert ": p50 0.20 s, p90 0.50 s, max 0.50 s</title>" in html
+    row = "".join(f"<td>{text}</td>" for text in ["0.20", "0.40", "0.40", "0.20", "0.50", "0.50", "0.10", "0.30", "0.30", "2", "1/40"])
+    assert row in html
+
+
+def test_a_run_that_timed_nothing_has_no_bars() -> None:
+    assert "Time to enforce" not in _html(_end("POD-01", converged=1.0))
 
 
 def test_a_run_without_convergence_has_no_plot() -> None:

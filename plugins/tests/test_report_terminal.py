@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from netproof.model.event import CaseFinished, CaseStarted, RunFinished, RunStarted, Waiting, as_json
+from netproof.model.timing import Timing
 from netproof.model.verdict import Verdict
 from netproof.report.document import document
 from netproof.report.header import Component, Header, Node
@@ -127,6 +128,28 @@ def test_all_that_needs_an_eye_is_said() -> None:
         selected     12 of 40 behaviours selected
         exit 2: at least one promise is broken, and the run was interrupted: the rest was not tested
         """)
+
+
+TIMED = (
+    Timing("policy created", "closes", "the API's answer", 2, (0.2, 0.4), (0.1, 0.3), (0.2, 0.4), 40, 1),
+    Timing("pod created", "opens", "the pod's first instruction", 2, (0.0, 12.0), (0.0, 11.5), (0.0, 12.0)),
+)
+
+
+def test_what_was_timed_is_a_table() -> None:
+    made = _made(_end("NPC-09a", Verdict.OBSERVED, timings=TIMED[:1]), _end("NPC-09e", Verdict.OBSERVED, timings=TIMED[1:]))
+
+    assert _text(made).split("\n\n")[1] + "\n" == dedent("""\
+        seconds until            right p50    p90    max  wrong p50    p90    max  lost
+        policy created (closes)       0.20   0.40   0.40       0.10   0.30   0.30  1/40
+        pod created (opens)           0.00  12.00  12.00       0.00  11.50  11.50     -
+        """)
+    assert "wrong p50" not in _text(made, 70)
+    assert max(map(len, _text(made, 70).split("\n\n")[1].splitlines())) <= 70
+
+
+def test_cases_that_were_left_out_are_named() -> None:
+    assert "left out     5 cases of time: why" in _text(_made(_end("POD-01"), header=replace(HEADER, left_out="5 cases of time: why")))
 
 
 def test_the_report_is_named() -> None:

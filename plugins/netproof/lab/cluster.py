@@ -139,4 +139,11 @@ class DataPlane:
             async with self._news:
                 self._news.notify_all()
             await asyncio.sleep(PACE)
-            await self.store.newer(seen)
+            await self._newer(seen)
+
+    async def _newer(self, seen: int) -> None:
+        """Until there is something newer, or for as long as the edits of the faults hold good."""
+        again = min((fault.again for fault in self.faults if fault.again), default=None)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(again):
+                await self.store.newer(seen)

@@ -102,6 +102,9 @@ class Machine:
             space.close()
         shutil.rmtree(folder, ignore_errors=True)
 
+    def discard(self, key: str) -> None:
+        shutil.rmtree(_shared(key), ignore_errors=True)
+
     def log(self, key: str) -> bytes:
         return (self._pods[key].folder / "log").read_bytes()[-LONGEST_LOG:]
 
@@ -177,6 +180,8 @@ def _order(launch: seams.Launch, folder: Path) -> Mapping[str, Any]:
         place = Path(f"{folder}{target}")
         for made in (place, Path(target)):
             made.mkdir(parents=True, exist_ok=True)
+        if not files:
+            _share(place, Path(f"{_shared(launch.key)}{target}"))
         for name, text in files.items():
             (place / name).write_text(text)
     return {
@@ -185,4 +190,23 @@ def _order(launch: seams.Launch, folder: Path) -> Mapping[str, Any]:
         "hostname": hostname,
         "files": str(folder),
         "mounts": [*launch.files, *(f"/etc/{name}" for name in own)],
+        "writable": [target for target, files in launch.files.items() if not files],
     }
+<<<<<<< HEAD
+
+
+def _share(place: Path, shared: Path) -> None:
+    shared.mkdir(parents=True, exist_ok=True)
+    place.rmdir()
+    place.symlink_to(shared)
+
+
+def _shared(key: str) -> Path:
+    """Where the folders lie that all containers of a pod can write to."""
+    return Path(system.STATE, "shared", key)
+
+
+def _environment(launch: seams.Launch) -> dict[str, str]:
+    return {"PATH": _PATH, **launch.environment}
+=======
+>>>>>>> a894179665332a2d1040ddf96d643c93112102e1

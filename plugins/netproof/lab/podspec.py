@@ -15,8 +15,13 @@ _REFERENCE = re.compile(r"\$\$|\$\(([-._a-zA-Z][-._a-zA-Z0-9]*)\)")
 _LOCAL_NAMES = ("127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback")
 # The fields of pods that the lab does something about, or that change nothing which a packet shows.
 _KNOWN = """
+<<<<<<< HEAD
+    activeDeadlineSeconds affinity apiVersion args automountServiceAccountToken command configMap containerPort containers defaultMode
+    dnsPolicy emptyDir enableServiceLinks env exec failureThreshold fieldPath fieldRef hostIP hostNetwork hostPort hostname httpGet image
+=======
     activeDeadlineSeconds apiVersion args automountServiceAccountToken command configMap containerPort containers defaultMode
     dnsPolicy enableServiceLinks env exec failureThreshold fieldPath fieldRef hostIP hostNetwork hostPort hostname httpGet image
+>>>>>>> a894179665332a2d1040ddf96d643c93112102e1
     imagePullPolicy initContainers initialDelaySeconds livenessProbe mountPath name nodeName nodeSelector path periodSeconds port ports
     protocol readOnly readinessProbe resources restartPolicy schedulerName scheme securityContext serviceAccountName subdomain
     successThreshold tcpSocket terminationGracePeriodSeconds terminationMessagePath terminationMessagePolicy timeoutSeconds tolerations
@@ -96,13 +101,15 @@ def _expand(text: str, values: Mapping[str, str]) -> str:
 
 
 def _files(pod: Object, container: Object, store: Store) -> dict[str, dict[str, str]]:
-    """Of the mounted ConfigMaps."""
-    volumes = {volume["name"]: volume["configMap"]["name"] for volume in pod["spec"].get("volumes") or []}
+    """Of the mounted ConfigMaps; an emptyDir has none."""
+    volumes = {volume["name"]: volume for volume in pod["spec"].get("volumes") or []}
     files = {}
     for mount in container.get("volumeMounts") or []:
-        found = store.get("ConfigMap", volumes.get(mount["name"], ""), pod["metadata"]["namespace"])
+        volume = volumes.get(mount["name"], {})
+        name = volume.get("configMap", {}).get("name", "")
+        found = {} if "emptyDir" in volume else store.get("ConfigMap", name, pod["metadata"]["namespace"])
         if found is None:
-            raise Wanting(f'configmap "{volumes.get(mount["name"])}" not found')
+            raise Wanting(f'configmap "{name}" not found')
         files[mount["mountPath"]] = dict(found.get("data") or {})
     return files
 

@@ -47,7 +47,8 @@ def pod_networks(node: str) -> tuple[str, str]:
 class Launch:
     """A pod to be started. `key` is `namespace/name`; an outsider is a Launch without a node, at its own addresses.
 
-    `files`: folder in the pod -> file name -> text. `addresses`: IPv4, IPv6, or fewer.
+    `files`: folder in the pod -> file name -> text; those without a file can be written to, and are shared by all that is started under
+    the key until `Runtime.discard`. `addresses`: IPv4, IPv6, or fewer.
     """
 
     key: str
@@ -74,6 +75,9 @@ class Runtime(Protocol):
 
     async def stop(self, key: str, grace: float) -> None:
         """End the process (SIGTERM, after `grace` seconds SIGKILL) and remove all that is its, if it is there. It may be cancelled."""
+
+    def discard(self, key: str) -> None:
+        """Remove what the containers of a pod shared; no error where there is nothing."""
 
     async def wait(self, key: str) -> int:
         """The exit code of a pod's process, once it has ended, as a shell counts. Raises KeyError for a pod that is not there."""

@@ -12,7 +12,7 @@ from pathlib import Path
 NEWNS, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET = 0x20000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000
 STATE = "/.lab"
 _HOST = "/.host"
-_RDONLY, _BIND, _RECURSIVE, _PRIVATE = 0x1, 0x1000, 0x4000, 0x40000
+_RDONLY, _REMOUNT, _BIND, _RECURSIVE, _PRIVATE = 0x1, 0x20, 0x1000, 0x4000, 0x40000
 _HARMLESS = 0xE  # no devices, no set-user-id programs, no programs
 _MOUNT_SETATTR, _AT_FDCWD, _AT_RECURSIVE = 442, -100, 0x8000
 _SET_PDEATHSIG, _SIGKILL = 1, 9
@@ -63,6 +63,11 @@ def read_only(target: str) -> None:
     settings = (ctypes.c_uint64 * 4)(_RDONLY, 0, 0, 0)
     path, size = ctypes.c_char_p(target.encode()), ctypes.c_size_t(ctypes.sizeof(settings))
     _call("syscall", ctypes.c_long(_MOUNT_SETATTR), ctypes.c_int(_AT_FDCWD), path, ctypes.c_uint(_AT_RECURSIVE), settings, size)
+
+
+def writable(target: str) -> None:
+    """Make a mount, and none below it, writable again."""
+    mount("none", target, flags=_REMOUNT | _BIND)
 
 
 def show_processes() -> None:

@@ -2,8 +2,8 @@
 
 It is forked before anything large is imported. Orders come over a socket, a packet each, with descriptors: where to answer, where to
 write, a network namespace. An order has the `command`, its `environment`, the pod's `hostname`, and `mounts`: what is mounted there is
-below the folder `files`. The answer is the process id, and closed once the program has begun. The parent of a pod's first process ends at
-once, so that process 1 of the lab inherits it, and learns how it ends.
+below the folder `files`, and `writable` names those that the pod can change. The answer is the process id, and closed once the program has
+begun. The parent of a pod's first process ends at once, so that process 1 of the lab inherits it, and learns how it ends.
 """
 
 from __future__ import annotations
@@ -83,6 +83,8 @@ def _begin(order: Order, fds: list[int]) -> None:
     for target in order["mounts"]:
         system.bind(order["files"] + target, target)
     system.read_only("/")
+    for target in order["writable"]:
+        system.writable(target)
     system.show_processes()
     os.chdir("/")
     os.closerange(3, 1 << 20)

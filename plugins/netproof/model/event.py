@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
+from netproof.model.timing import Timing
 from netproof.model.verdict import Verdict
 
 
@@ -59,6 +60,7 @@ class CaseFinished:
     caused_by: str = ""
     coverage: str = ""  # "same node only", where the cluster has no second node
     figures: Mapping[str, float] = field(default_factory=dict)
+    timings: tuple[Timing, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,8 @@ class Phase(enum.StrEnum):
     """Which step of the verdict rule a round belongs to."""
 
     CONTROL = "control"
+    FIRST = "first"  # what new pods saw from their first instruction on, and who dialled them from then on
+    WATCH = "watch"  # overlapping attempts through a change, which is timed and not judged
     SENTINEL = "sentinel"
     CANDIDATE = "candidate"
     STABILITY = "stability"
@@ -62,7 +64,7 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One probe on every flow of a case. No attempt overlaps a change."""
+    """One probe on every flow of a case. No attempt overlaps a change, but in phase WATCH."""
 
     phase: Phase
     began: float

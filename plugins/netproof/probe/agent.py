@@ -1,19 +1,22 @@
 """The program in a probe pod: answers on the pod network, and probes other pods for the runner that speaks to its loopback port.
 
     python3 agent.py serve            the pod's main process
+    python3 agent.py first            an init container: dial, serve the ports, and end
     python3 agent.py relay [PORT]     standard input and output <-> the agent's control port, for `kubectl exec`
 
-One file, standard library only, Python 3.9 and later, no privileges, nothing written. Configured by the environment: NETPROOF_AGENT
-is JSON, {"run", "token_sha256", "control": 9600, "ports": ["TCP/8080", ...], "silence": 120}; NETPROOF_POD ("namespace/name"),
-NETPROOF_UID and NETPROOF_NODE come from the downward API.
+One file, standard library only, Python 3.9 and later, no privileges; nothing is written but by `first`. Configured by the environment:
+NETPROOF_AGENT is JSON, {"run", "token_sha256", "control": 9600, "ports": ["TCP/8080", ...], "silence": 120}; NETPROOF_POD
+("namespace/name"), NETPROOF_UID and NETPROOF_NODE come from the downward API. With NETPROOF_FIRST, JSON too ({"nonce", "flows", "every",
+"limit", "timeout", "record"}), the agent dials these flows before it does anything else, and goes on for `limit` seconds. `first` leaves
+what it saw in the file `record`, whence the agent of the main container takes it to tell it together with its own.
 
 On the pod network it only answers: a client's line `np1 RUN NONCE` gets `np1 NONCE POD UID NODE BOOT ADDRESS PORT` (who answers, and
 from where it saw the client come), anything else gets nothing. A nonce is TOKEN.FLOW.ATTEMPT, numbers in decimal. `keep` as a fourth
 word of a client of our run asks for more answers on the same connection.
 
 On loopback it takes JSON lines, each with an `id` that the answer repeats; `hello` with the run's token must be the first. `round`,
-`burst` and `watch` are jobs, numbered within the session that the hello names: a number sent again, after a reconnect, attaches to
-that job or gets its result once more, and never runs it twice. Times are seconds of the agent's monotonic clock. Attempts on a flow
+`burst`, `watch` and `return` are jobs, numbered within the session that the hello names: a number sent again, after a reconnect, attaches
+to that job or gets its result once more, and never runs it twice. Times are seconds of the agent's monotonic clock. Attempts on a flow
 that names a connection to be held share it; `release` ends those whose names begin so.
 """
 
@@ -223,6 +226,7 @@ class Server:
         self.words = " ".join(word or "-" for word in identity).encode()
         self.listeners: dict[str, list[socket.socket]] = {}
         self.guests: dict[int, Guest] = {}
+        self.callers: dict[str, Callable[[int, str], None]] = {}  # token -> who wants to know of a nonce's flow and source address
         self.kept: dict[int, Guest] = {}
         self.sweep()
 
@@ -278,9 +282,16 @@ class Server:
         words = line.split(b" ")
         if len(words) < 3 or words[0] != b"np1" or words[2].count(b".") != 2:
             return b""
+        address = str(peer[0]).split("%")[0]
         if words[1] == self.run:
             self.nonces.note(words[2])
-        return b"np1 %b %b %b %d\n" % (words[2], self.words, str(peer[0]).split("%")[0].encode(), peer[1])
+            self.called(words[2].decode(), address)
+        return b"np1 %b %b %b %d\n" % (words[2], self.words, address.encode(), peer[1])
+
+    def called(self, nonce: str, address: str) -> None:
+        token, flow, _attempt = nonce.split(".")
+        if token in self.callers:
+            self.callers[token](int(flow), address)
 
     def accept(self, listener: socket.socket) -> None:
         for _ in range(64):
@@ -443,13 +454,18 @@ class Flow:
         question: dict[str, Any] | None = None,
         held: str = "",
     ) -> None:
-        self.index, self.protocol, self.address, self.port, self.delay = index, protocol, address, port, delay
-        self.family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self.index, self.protocol, self.port, self.delay = index, protocol, port, delay
+        self.lead(address)
         self.names: list[str] = question["names"] if question else []
         self.type: str = question["type"] if question else ""
         self.held = held
         for name in self.names:
             query(0, name, self.type)  # raises before anything has begun
+
+    def lead(self, address: str) -> None:
+        """Send the packets there."""
+        self.address = address
+        self.family = socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
 class Attempt:
@@ -1003,10 +1019,19 @@ class Watch(Job):
         self.every, self.until = message["every"], self.began + message["limit"]
         self.entries: list[list[Any]] = []
         self.stopped = False
-        for position, flow in enumerate(self.flows):
-            self.plan(flow, 0, self.began + self.every * position / len(self.flows))
+        self.arrange()
         if not self.flows:
             self.stop()
+
+    def arrange(self) -> None:
+        """See to it that each flow begins."""
+        for position, flow in enumerate(self.flows):
+            self.plan(flow, 0, self.began + self.every * position / len(self.flows))
+
+    def open(self, flow: Flow) -> None:
+        """Begin a flow at once."""
+        self.in_flight += 1
+        self.begin(flow, 0, time.monotonic())
 
     def plan(self, flow: Flow, number: int, when: float) -> None:
         self.in_flight += 1  # the timer holds the job open
@@ -1035,6 +1060,45 @@ class Watch(Job):
 
     def peek(self, start: int) -> dict[str, Any]:
         return {"attempts": self.entries[start : start + 4000], "who": list(self.faces), "done": bool(self.result)}
+
+
+class Return(Watch):
+    """A watch on callers: a flow begins when a nonce of one of the flows that `callers` has in its place comes in, towards its source.
+
+    So a new pod is dialled as soon as its first packet arrives, by somebody who did not know its address before.
+    """
+
+    def __init__(self, agent: Agent, message: dict[str, Any]) -> None:
+        self.callers: list[list[int]] = message["callers"]
+        self.addresses: dict[str, str] = {}  # flow index -> where it led
+        super().__init__(agent, message)
+
+    def arrange(self) -> None:
+        self.agent.server.callers[self.token] = self.called
+
+    def called(self, caller: int, address: str) -> None:
+        for flow, awaited in zip(self.flows, self.callers):  # noqa: B905 - Python 3.10's
+            if caller in awaited and str(flow.index) not in self.addresses and not self.stopped:
+                self.addresses[str(flow.index)] = address
+                flow.lead(address)
+                self.open(flow)
+
+    def end(self, **result: Any) -> None:
+        self.agent.server.callers.pop(self.token, None)
+        super().end(addresses=self.addresses, **result)
+
+
+class First(Watch):
+    """What a new pod does first: all flows begin before anything is bound or served."""
+
+    def arrange(self) -> None:
+        for flow in self.flows:
+            self.open(flow)
+
+    def told(self) -> dict[str, Any] | None:
+        """The result, with what came in under its token; None until it is there."""
+        server = self.agent.server
+        return {**self.result, "boot": self.agent.boot, "seen": server.nonces.seen(self.token)} if self.result else None
 
 
 class Burst(Job):
@@ -1128,7 +1192,7 @@ class Group:
         self.slowest = max(self.slowest, made.took)
 
 
-JOBS = {"round": Round, "burst": Burst, "watch": Watch}
+JOBS = {"round": Round, "burst": Burst, "watch": Watch, "return": Return}
 
 
 # --- control -----------------------------------------------------------------------------------------------------------------
@@ -1255,7 +1319,7 @@ class Runner:
 class Agent:
     """Everything together."""
 
-    def __init__(self, configuration: dict[str, Any], loop: Loop) -> None:
+    def __init__(self, configuration: dict[str, Any], loop: Loop, first: dict[str, Any] | None = None) -> None:
         self.loop, self.ports = loop, SourcePorts()
         self.boot = os.urandom(8).hex()
         self.pod, self.uid, self.node = (os.environ.get(f"NETPROOF_{word}", "") for word in ("POD", "UID", "NODE"))
@@ -1272,6 +1336,7 @@ class Agent:
             "peek": self.peek,
             "stop": self.stop,
             "seen": self.seen,
+            "first": self.told_first,
             "own": self.own,
             "resolver": lambda _runner, _message: resolver(),
             "listen": self.listen,
@@ -1279,7 +1344,10 @@ class Agent:
             "release": self.release,
             "memory": lambda _runner, _message: memory(),
         }
-        self.control(int(configuration.get("control", 9600)))
+        self.record = str(first.get("record", "")) if first else ""
+        self.first = First(self, {**first, "id": 0}) if first else None
+        if configuration.get("control", 9600):
+            self.control(int(configuration.get("control", 9600)))
         for port in configuration.get("ports", []):
             problem = self.server.listen(port)
             if problem:
@@ -1360,6 +1428,10 @@ class Agent:
         lags = self.loop.lagged(message.get("since", 0.0))
         return {"flows": self.server.nonces.seen(message["nonce"]), "lags": lags, "clock": time.monotonic()}
 
+    def told_first(self, _runner: Runner, _message: dict[str, Any]) -> dict[str, Any]:
+        """What this pod saw first: in its main container (None while that goes on), and in its init container if there was one."""
+        return {"main": self.first.told() if self.first else None, "init": recorded(self.record)}
+
     def own(self, runner: Runner, message: dict[str, Any]) -> None:
         """Connect to each of our own listeners over loopback."""
         Own(self, runner, message["id"])
@@ -1427,6 +1499,17 @@ def resolver() -> dict[str, Any]:
     return found
 
 
+def recorded(path: str) -> Any:
+    """What an init container has left there; None where there was none."""
+    if not path:
+        return None
+    try:
+        with open(path, encoding="ascii") as file:  # noqa: PTH123
+            return json.load(file)
+    except FileNotFoundError:
+        return None
+
+
 def memory() -> dict[str, Any]:
     """Our own memory in KiB."""
     return {**kibibytes("/proc/self/status", {"VmRSS:": "rss"}), **kibibytes("/proc/self/smaps_rollup", {"Pss:": "pss"})}
@@ -1472,9 +1555,27 @@ def serve() -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):  # the kernel spares a pod's first process signals without a handler
         signal.signal(number, ended)
-    Agent(json.loads(os.environ["NETPROOF_AGENT"]), loop)
+    Agent(json.loads(os.environ["NETPROOF_AGENT"]), loop, wanted_first())
     loop.run()
     return 0
+
+
+def first() -> int:
+    """An init container's work: its end is the exit code 0 once all that it saw stands in its record."""
+    loop = Loop()
+    agent = Agent({**json.loads(os.environ["NETPROOF_AGENT"]), "control": 0}, loop, wanted_first())
+    assert agent.first is not None
+    while not agent.first.result:
+        loop.step()
+    with open(agent.record, "w", encoding="ascii") as file:  # noqa: PTH123
+        json.dump(agent.first.told(), file)
+    return 0
+
+
+def wanted_first() -> dict[str, Any] | None:
+    """The flows to be dialled before anything else, as the environment says."""
+    said = os.environ.get("NETPROOF_FIRST")
+    return dict(json.loads(said)) if said else None
 
 
 def relay(port: int) -> int:
@@ -1502,6 +1603,8 @@ def carry(data: bytes, sock: socket.socket, *, to_agent: bool) -> None:
 def main(arguments: list[str]) -> int:
     if arguments[:1] == ["serve"]:
         return serve()
+    if arguments[:1] == ["first"]:
+        return first()
     if arguments[:1] == ["relay"]:
         configured = json.loads(os.environ.get("NETPROOF_AGENT", "{}")).get("control", 9600)
         return relay(int(arguments[1] if len(arguments) > 1 else configured))

@@ -100,6 +100,11 @@ class Fleet:
         self._heart: threading.Thread | None = None
 
     @property
+    def clock(self) -> Callable[[], float]:
+        """The clock of all its times."""
+        return self._clock
+
+    @property
     def identities(self) -> dict[str, Identity]:
         """Who the agents are, by name."""
         return {name: stream.identity for name, stream in self._streams.items() if stream.identity}
@@ -159,7 +164,7 @@ class Fleet:
 
         `meant` says which agents may answer on flows to a Service: only theirs and the source's lags make an attempt starved.
         """
-        job = _Job(self, flows, meant)
+        job = Job(self, flows, meant)
         for source, indices in by_source(flows).items():
             specifications = self._specifications(flows, indices, plan.spacing)
             job.post(source, "round", flows=specifications, offsets=plan.offsets, timeout=plan.timeout)
@@ -180,7 +185,7 @@ class Fleet:
         flows = [flow for flow, count in counts.items() if count > 0]
         if any(counts[flow] > _LAST_ATTEMPT for flow in flows):
             raise ValueError(f"a burst has at most {_LAST_ATTEMPT} attempts a flow, not {max(counts.values())}")
-        job, total = _Job(self, flows, meant), sum(counts[flow] for flow in flows)
+        job, total = Job(self, flows, meant), sum(counts[flow] for flow in flows)
         for source, indices in by_source(flows).items():
             own = [counts[flows[i]] for i in indices]
             specifications = self._specifications(flows, indices)
@@ -201,7 +206,7 @@ class Fleet:
         `settle` sees what has ended so far and says when it is enough; `limit` counts in seconds from the change. What the change
         raises is raised, after the watch has been stopped.
         """
-        job = _Job(self, flows)
+        job = Job(self, flows)
         for source, indices in by_source(flows).items():
             specifications = [specification(i, flows[i]) for i in indices]
             job.post(source, "watch", flows=specifications, every=every, limit=_WATCH_LIMIT, timeout=ROUND.timeout)
@@ -214,10 +219,15 @@ class Fleet:
         finally:
             job.stop()
             answers = job.collect(ROUND.timeout + every + _GRACE)
+        job.look()
         found: dict[Flow, list[Attempt]] = {}
         for source, answer in answers.items():
             found |= job.reader(source).attempts(answer["attempts"], answer["who"])
         return Watched(value, called, changed, settled, {flow: tuple(found.get(flow, ())) for flow in flows})
+
+    def job(self, flows: Sequence[Flow]) -> Job:
+        """A job of one's own making on these flows, under a nonce of its own."""
+        return Job(self, flows)
 
     def release(self) -> None:
         """End all connections that attempts share. An agent that is lost has ended its own."""
@@ -226,7 +236,7 @@ class Fleet:
             try:
                 self._streams[name].ask("release", held=self._setting.session)
             except (AgentLost, AgentRefused) as error:
-                self._note(f"{name} still holds its connections: {error}")
+                self.note(f"{name} still holds its connections: {error}")
 
     def own(self, names: Iterable[str]) -> dict[str, list[str]]:
         """The listeners of these agents that do not answer on the pod's own loopback, in words; an agent that cannot be asked is one."""
@@ -236,7 +246,7 @@ class Fleet:
             try:
                 dead[name] = [str(listener) for listener in self._streams[name].collect(number)["dead"]]
             except (AgentLost, AgentRefused) as error:
-                self._note(str(error))
+                self.note(str(error))
                 dead[name] = [str(error)]
         return dead
 
@@ -268,7 +278,8 @@ class Fleet:
         self._holding |= {flows[i].source for i in indices if flows[i].held}
         return [specification(i, flows[i], i * spacing, session=self._setting.session) for i in indices]
 
-    def _note(self, what: str) -> None:
+    def note(self, what: str) -> None:
+        """Put something that forbids a verdict among the incidents."""
         self.incidents.append(Incident(self._clock(), what))
 
     def _start_heart(self) -> None:
@@ -282,7 +293,7 @@ class Fleet:
                 stream.beat()
 
 
-class _Job:
+class Job:
     """One job over several agents: sent to all first, then collected; those that fail are noted and go without an answer."""
 
     def __init__(self, fleet: Fleet, flows: Sequence[Flow], meant: Meant = ANYBODY) -> None:
@@ -298,7 +309,26 @@ class _Job:
         if source in self._fleet._streams:
             self._numbers[source] = self._fleet._streams[source].post(op, nonce=self._nonce, **fields)
         else:
-            self._fail(source, f"there is no agent {source} in the fleet")
+            self.fail(source, f"there is no agent {source} in the fleet")
+
+    @property
+    def nonce(self) -> str:
+        """The token of its attempts' nonces."""
+        return self._nonce
+
+    def ask(self, source: str, op: str) -> dict[str, Any]:
+        """What an agent answers at once; empty where it does not, which is noted."""
+        try:
+            return self._fleet._stream(source).ask(op)
+        except (AgentLost, AgentRefused) as error:
+            self.fail(source, str(error))
+            return {}
+
+    def take(self, source: str, told: Mapping[str, Any]) -> None:
+        """What an agent tells of a part of the job that nobody posted: as which it ran, when it lagged, and what it received."""
+        self._fleet._faces.add_former(source, told["boot"])
+        self._sight.add_lags(source, told["lags"], self._fleet._streams[source].offset)
+        self._sight.add_seen(source, told["seen"])
 
     def collect(self, within: float) -> dict[str, dict[str, Any]]:
         """The answers by agent, without those that failed."""
@@ -307,7 +337,7 @@ class _Job:
             try:
                 answers[source] = self._fleet._streams[source].collect(number, within)
             except (AgentLost, AgentRefused) as error:
-                self._fail(source, str(error))
+                self.fail(source, str(error))
             else:
                 self._sight.add_lags(source, answers[source]["lags"], self._fleet._streams[source].offset)
         return answers
@@ -323,7 +353,7 @@ class _Job:
             try:
                 answer = stream.collect(numbers[name])
             except (AgentLost, AgentRefused) as error:
-                self._fleet._note(f"what {name} received is not known: {error}")
+                self._fleet.note(f"what {name} received is not known: {error}")
             else:
                 self._sight.add_seen(name, answer["flows"])
                 self._sight.add_lags(name, answer["lags"], stream.offset)
@@ -347,7 +377,7 @@ class _Job:
         try:
             answer = self._fleet._streams[source].ask("peek", job=self._numbers[source], **{"from": len(told)})
         except (AgentLost, AgentRefused) as error:
-            self._fail(source, str(error))
+            self.fail(source, str(error))
             return {}
         told += answer["attempts"]
         return self.reader(source).attempts(told, answer["who"])
@@ -358,7 +388,7 @@ class _Job:
                 try:
                     self._fleet._streams[source].ask("stop", job=number)
                 except (AgentLost, AgentRefused) as error:
-                    self._fail(source, str(error))
+                    self.fail(source, str(error))
         self._numbers = {source: number for source, number in self._numbers.items() if source not in self._failed}
 
     def reader(self, source: str) -> Reader:
@@ -371,10 +401,11 @@ class _Job:
     def _broken(self, flow: Flow, ended: float) -> Attempt:
         return broken(self.began, ended, self._failed.get(flow.source, "the agent told nothing of this flow"))
 
-    def _fail(self, source: str, why: str) -> None:
+    def fail(self, source: str, why: str) -> None:
+        """Note that an agent is lost to the job."""
         if source not in self._failed:
             self._failed[source] = why
-            self._fleet._note(why)
+            self._fleet.note(why)
 
 
 def _patiently(action: Callable[[], T], limit: float) -> T:

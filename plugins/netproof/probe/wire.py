@@ -67,6 +67,10 @@ class Faces:
         if identity.uid:
             self.by_uid[identity.uid] = name
 
+    def add_former(self, name: str, boot: str) -> None:
+        """An agent that ran in the same pod before: its answers are the pod's too."""
+        self.by_boot[boot] = name
+
     def drop(self, name: str) -> None:
         """Keep who it was: an answer of a dropped agent must be told from one of a stranger."""
         self.dropped |= {boot: known for boot, known in self.by_boot.items() if known == name}
@@ -101,7 +105,8 @@ class Sight:
 
     def add_seen(self, agent: str, flows: Mapping[str, str]) -> None:
         for index, mask in flows.items():
-            self.received.setdefault(int(index), {})[agent] = int(mask, 16)
+            masks = self.received.setdefault(int(index), {})
+            masks[agent] = masks.get(agent, 0) | int(mask, 16)  # a pod has several containers, one after the other
 
     def receivers(self, index: int, number: int) -> list[str]:
         """The agents whose log holds the nonce of that attempt."""

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import netproof
 from netproof.model.behaviour import Behaviour
+from netproof.model.timing import percentiles
 from netproof.model.verdict import Verdict, exit_code
 from netproof.problem import Problem
 from netproof.report.header import Header
@@ -93,7 +94,17 @@ def _result(event: Json, *, started: float | None = None) -> Json:
     result["seconds"] = round(event["seconds"], 3)
     result |= {key: event[key] for key in _SOMETIMES if event.get(key)}
     figures = {key: value for key, value in event.get("figures", {}).items() if math.isfinite(value)}
-    return result | ({"figures": figures} if figures else {})
+    timings = [_timing(told) for told in event.get("timings") or ()]
+    return result | ({"figures": figures} if figures else {}) | ({"timings": timings} if timings else {})
+
+
+_SAMPLES = ("first_right", "last_wrong", "right_from")
+
+
+def _timing(told: Json) -> Json:
+    """A timing with its percentiles beside its samples, which are told to the millisecond."""
+    samples = {name: [round(value, 3) for value in told[name]] for name in _SAMPLES}
+    return told | {"samples": samples} | {name: percentiles(samples[name]) for name in _SAMPLES}
 
 
 def _cut_short(start: Json) -> Json:
@@ -155,8 +166,7 @@ def _convergence(results: Iterable[Json]) -> Json | None:
     times = sorted((run["converged"], run["case"]) for run in results if run["converged"] is not None)
     if not times:
         return None
-    rank = {share: times[math.ceil(share / 100 * len(times)) - 1][0] for share in (50, 90)}
-    return {"cases": len(times), "p50": rank[50], "p90": rank[90], "max": times[-1][0], "slowest": times[-1][1]}
+    return {"cases": len(times), **percentiles([time for time, _ in times]), "slowest": times[-1][1]}
 
 
 def _sentences(results: Iterable[Json], behaviours: Mapping[str, Behaviour]) -> Json:

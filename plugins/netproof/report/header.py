@@ -56,6 +56,7 @@ class Header:
     selected: int = 0
     behaviours: int = 0
     cases: int = 0
+    left_out: str = ""  # cases that a run of its own is for, and why
     command: str = ""
 
     @property

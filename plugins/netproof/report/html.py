@@ -12,6 +12,7 @@ from netproof.model.verdict import Verdict
 from netproof.report.strip import strip
 from netproof.report.terminal import convergence, incompleteness, labelled, meaning, tone
 from netproof.report.text import plain, seconds
+from netproof.report.timings import bars, timing_table, timings
 from netproof.report.writers import write_text
 
 Json = dict[str, Any]
@@ -35,6 +36,7 @@ def page(document: Mapping[str, Any]) -> str:
         _section("Suites", _suites(document)),
         _section("What is broken, unreliable or unknown", "\n".join(_articles(document))),
         _section("Time to converge", _convergence(document)),
+        _section("Time to enforce", _timings(document)),
         _section("What was tested", _header(document)),
         _results(document),
         f"<footer>Netproof {_text(document['netproof'])}, {_text(document['started'])} to {_text(document['finished'])}</footer>",
@@ -114,6 +116,15 @@ def _convergence(document: Mapping[str, Any]) -> str:
     points = [(run["converged"], run["case"]) for run in document["results"] if run["converged"] is not None]
     figures = {name: document["converged"][name] for name in ("p50", "p90", "max")}
     return f'<p class="dim">{_text(convergence(document))}</p>\n{strip(points, figures)}'
+
+
+def _timings(document: Mapping[str, Any]) -> str:
+    """What was timed, as bars and as figures."""
+    found = timings(document)
+    if not found:
+        return ""
+    told = "Nothing of this is promised. Dark: half of the flows had followed the change for good; lighter: nine in ten; lightest: all."
+    return f'<p class="dim">{told}</p>\n{bars(found)}\n{timing_table(found)}'
 
 
 def _header(document: Mapping[str, Any]) -> str:

@@ -14,13 +14,13 @@ _AXIS, _LOWEST, _LANE, _LANES = 92, 80, 9, 5  # dots that would overlap move up 
 
 def strip(points: Sequence[tuple[float, str]], figures: Mapping[str, float]) -> str:
     """Dots of (seconds, name), with a mark for each figure; a dot's name and time are its tooltip."""
-    end = _round_up(max(value for value, _ in points))
+    end = round_up(max(value for value, _ in points))
     parts = [*_axis(end), *(_mark(name, value, end, i) for i, (name, value) in enumerate(figures.items())), *_dots(sorted(points), end)]
     title = f"Time to converge of {len(points)} cases, from 0 to {seconds(end)}"
     return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{title}">\n' + "\n".join(parts) + "\n</svg>"
 
 
-def _round_up(value: float) -> float:
+def round_up(value: float) -> float:
     """The end of the axis: the next of 1, 2, 5, 10, ... that holds the value."""
     power = 10.0 ** math.floor(math.log10(max(value, 0.01)))
     return next(step * power for step in (1, 2, 5, 10) if step * power >= value or step == 10)

@@ -12,6 +12,7 @@ from netproof.report.failure import failure_text
 from netproof.report.header import Header
 from netproof.report.matrix import matrix_text
 from netproof.report.text import columns, count, plain, seconds
+from netproof.report.timings import timing_lines, timings
 
 __all__ = ["failure_text", "header_lines", "matrix_text", "meaning", "progress_line", "summary_lines"]
 
@@ -49,6 +50,7 @@ def labelled(header: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("claims", ", ".join(known.features)),
         *(("unsupported", f"{what}: {why}") for what, why in known.unsupported.items()),
         ("selected", selection(header)),
+        ("left out", known.left_out),
         ("mind", "; ".join(_caveats(known))),
     ]
     return [(label, text) for label, text in entries if text]
@@ -89,6 +91,8 @@ def summary_lines(document: Mapping[str, Any], *, width: int, color: bool, repor
     """The end of a run: the table, time-to-converge, whatever else needs a reader's eye, and what the exit code means."""
     paint = _paint if color else _leave
     lines = [*_table(document, width, paint), ""]
+    if timed := timing_lines(timings(document), width):
+        lines += [paint(timed[0], "head"), *timed[1:], ""]
     for label, text in _remarks(document, report):
         lines += _wrapped(label, plain(text), width)
     return [*lines, paint(f"exit {document['exit_code']}: {meaning(document)}", tone(document))]
@@ -124,6 +128,8 @@ def _remarks(document: Mapping[str, Any], report: str) -> Iterator[tuple[str, st
         yield from ((label, text) for text in document[key])
     if selection(document["header"]):
         yield "selected", selection(document["header"])
+    if left_out := document["header"].get("left_out"):
+        yield "left out", left_out
     yield from ((("report", report),) if report else ())
 
 

@@ -12,6 +12,7 @@ from netproof.kube.errors import ApiError, ApiUnavailable
 from netproof.kube.wait import Late
 from netproof.model.flow import Flow
 from netproof.model.history import Judgement
+from netproof.model.timing import Timing
 from netproof.model.verdict import Verdict, worst
 from netproof.probe.stream import AgentRefused
 from netproof.problem import Problem
@@ -39,6 +40,7 @@ class Attempt:
     deviation: str = ""
     text: str = ""  # for people
     matrix: str = ""
+    timings: tuple[Timing, ...] = ()
     counterexample: Counterexample | str = ""  # of a generated set that failed: the smallest that still does, or why there is none
 
     @property
@@ -104,6 +106,7 @@ class Attempt:
             "excludes": excludes,
             "deviation": self.deviation,
             "matrix": self.matrix,
+            "timings": self.timings,
             "counterexample": self.smallest,
         }
 
@@ -122,7 +125,7 @@ def run_once(item: pytest.Function, case: Case, *, before: Sequence[str]) -> Att
         restored = Restored()
         verdict, reason = worst(verdict, Verdict.INCONCLUSIVE), f"{reason}; the world could not be restored: {trouble}".lstrip("; ")
     tags = (f"after: {', '.join(before[-5:])}",) if before and verdict is Verdict.FAIL else ()
-    return Attempt(verdict, reason, tuple(case.steps), restored, error, tags)
+    return Attempt(verdict, reason, tuple(case.steps), restored, error, tags, timings=case.stopwatch.timings())
 
 
 def _call(item: pytest.Function, case: Case) -> tuple[Verdict, str, Exception | None]:
@@ -138,5 +141,6 @@ def _call(item: pytest.Function, case: Case) -> tuple[Verdict, str, Exception | 
         return Verdict.INCONCLUSIVE, f"{type(trouble).__name__}: {trouble}", None
     except Exception as error:
         return Verdict.ERROR, f"{type(error).__name__}: {error}", error
-    reason = "; ".join(step.judgement.reason for step in case.steps)
+    told = case.stopwatch.timings() or [step.judgement.reason for step in case.steps]
+    reason = "; ".join(map(str, told))
     return (case.verdict, reason, None) if case.steps or case.promised else (Verdict.ERROR, "the case expected nothing", None)

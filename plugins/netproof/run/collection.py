@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import re
 import tomllib
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -48,6 +50,33 @@ def require_known(items: Sequence[pytest.Item]) -> None:
         case = item.callspec.id if hasattr(item, "callspec") else item.nodeid
         if ids.setdefault(case, item.nodeid) != item.nodeid:
             raise pytest.UsageError(f"{item.nodeid} and {ids[case]} have the same id {case}")
+
+
+def unnamed_timings(config: pytest.Config, items: Sequence[pytest.Item]) -> list[pytest.Item]:
+    """The cases that measure latencies, unless a path leads into their folder, -m speaks of `timing` or -k of one in particular.
+
+    They take minutes, and want to be alone: whoever asks for the suites as a whole does not ask for them.
+    """
+    if "timing" in config.option.markexpr:
+        return []
+    paths = [(config.invocation_params.dir / argument.partition("::")[0]).resolve() for argument in config.args]
+    words = [word for word in re.findall(r"[^\s()]+", config.option.keyword.lower()) if word not in ("and", "or", "not")]
+    return [item for item in items if item.get_closest_marker("timing") and not _is_named(item, paths, words)]
+
+
+def _is_named(item: pytest.Item, paths: Sequence[Path], words: Sequence[str]) -> bool:
+    """A word of -k that the case has in its name was meant for it: after a `not`, -k would have taken it out."""
+    mark, folder = marked(item), item.path.parent
+    names = " ".join([mark.id if mark else "", item.name.partition("[")[0], item.path.stem]).lower()
+    return any(word in names for word in words) or any(path == folder or folder in path.parents for path in paths)
+
+
+def told(left_out: Sequence[pytest.Item]) -> str:
+    """Why these cases are not among the selected, for the header; empty where there are none."""
+    if not left_out:
+        return ""
+    suites = sorted({item.path.parent.name for item in left_out})
+    return f"{len(left_out)} cases of {', '.join(suites)}: latencies are measured alone, in a run that names them and has no -n"
 
 
 def coverage(items: Sequence[pytest.Item]) -> tuple[int, int, int]:

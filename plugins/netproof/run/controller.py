@@ -164,7 +164,7 @@ class Controller:
             self.config.option.markexpr = "smoke"
         if self.config.option.markexpr == "smoke":
             self.assignment = replace(self.assignment, smoke=True)
-        for name in ("cap", "budget", "burst"):
+        for name in ("cap", "budget", "burst", "repeat"):
             options.said(self.config).number(name)
         options.said(self.config).families()
         self._check_names()

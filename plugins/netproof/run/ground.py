@@ -28,6 +28,7 @@ from netproof.world.placement import schedulable
 from netproof.world.runner import Outside, Progress, Runner
 
 CAPS = {"lab": 5.0, "kind": 30.0, "context": 120.0}
+REPEATS = {"lab": 3, "kind": 10, "context": 10}
 RATE = 6000.0  # attempts/s of all workers together: above it, starved sockets invent denials (measured)
 TABLE_SHARE = 0.25  # of the smallest connection table, for all workers together
 SMALLEST_TABLE = 65_536  # entries, where nobody says: the kernel's default on small machines
@@ -75,6 +76,7 @@ def runner(
     limits: Limits,
     progress: Progress,
     families: Sequence[str],
+    repeat: int = 1,
 ) -> Runner:
     """A worker's means on that cluster: its own API client, its own fleet with the outsiders in it. Raises Problem.
 
@@ -101,7 +103,13 @@ def runner(
         outside=outside,
         families=tuple(Family(family) for family in families if family in state.families),
         network_agent=state.implementation.agent,
+        repeat=repeat,
     )
+
+
+def repeat(settings: Settings, said: float | None) -> int:
+    """How often a change is timed: what the user said, once at the least, else as the provider's time allows."""
+    return REPEATS[settings.provider_name] if said is None else max(1, int(said))
 
 
 def limits(settings: Settings, *, cap: float | None, budget: float | None, burst: float | None, smoke: bool) -> Limits:

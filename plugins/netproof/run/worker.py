@@ -108,11 +108,12 @@ class Worker:
             name = getattr(config, "workerinput", {}).get("workerid", "main")
             config.pluginmanager.register(cls(config, assignment, name), WORKER)
 
-    def selected(self, items: list[pytest.Item]) -> None:
-        """Told once of what was collected."""
+    def selected(self, items: list[pytest.Item], left_out: list[pytest.Item]) -> None:
+        """Told once of what was collected, and of the cases that wait for a run of their own."""
         proved, known, cases = collection.coverage(items)
         if self.name in ("main", "gw0"):
-            self._tell(RunStarted(time.time(), {"selected": proved, "behaviours": known, "cases": cases}))
+            header = {"selected": proved, "behaviours": known, "cases": cases, "left_out": collection.told(left_out)}
+            self._tell(RunStarted(time.time(), header))
 
     # pytest's hooks
 
@@ -157,7 +158,7 @@ class Worker:
         began = time.monotonic()
         try:
             runner = self._means()
-            self._require(axes, behaviour)
+            self._require(item, axes, behaviour)
             world = self._fresh() if self._world is None else self._world
         except Unsupported as lacking:
             self._tell_finished(item, axes, Attempt(Verdict.UNSUPPORTED, lacking.reason), began)
@@ -199,13 +200,16 @@ class Worker:
                 limits=bounds,
                 progress=self._progress,
                 families=self.assignment.families,
+                repeat=ground.repeat(self.settings, words.number("repeat")),
             )
             self._findings = Findings.of(self.config, self.settings, state, Path(self.assignment.report))
         return self._runner
 
-    def _require(self, axes: Axes, behaviour: Behaviour) -> None:
+    def _require(self, item: pytest.Item, axes: Axes, behaviour: Behaviour) -> None:
         """Raise Unsupported, with the reason, for a feature that this cluster lacks or its implementation does not claim."""
         lacking = self._state.unsupported if self._state else {}
+        if item.get_closest_marker("timing") and self.assignment.workers > 1:
+            raise Unsupported("latencies are measured by one worker alone: run it without -n")
         family = axes.values["family"]
         if self._state and family not in self._state.families:
             raise Unsupported(f"this cluster has no {family} addresses")

@@ -11,6 +11,7 @@ from netproof.model.outcome import Attempt, Outcome
 from netproof.model.verdict import Verdict
 from netproof.verdict.binomial import exceeds
 from netproof.verdict.cell import Cause, Finding, Grade, grade
+from netproof.verdict.first import Instant, instant
 from netproof.verdict.reading import Reading, attempts
 
 _RIGHTLY = {Decision.ALLOW: "allowed", Decision.DENY: "denied", Decision.REFUSE: "refused", Decision.OBSERVE: "answered"}
@@ -27,6 +28,7 @@ class Account:
     attempts: tuple[Attempt, ...]  # since all stayed right, or all where it did not
     burst: tuple[Finding, ...]  # one for each attempt
     unchosen: tuple[Finding, ...]  # attempts that the end of settling did not depend on: the burst's, and those of stability
+    instant: Instant | None  # the first instant of a new pod, where the flow is denied
 
     @staticmethod
     def of(flow: Flow, reading: Reading) -> Account:
@@ -42,6 +44,7 @@ class Account:
             attempts=tuple(attempts(flow, stayed + reading.burst)),
             burst=_grades(flow, reading, attempts(flow, reading.burst)),
             unchosen=_grades(flow, reading, attempts(flow, stability + reading.burst)),
+            instant=instant(flow, reading.history),
         )
 
     @property
@@ -74,13 +77,16 @@ class _Said:
 def cell(account: Account, reading: Reading, loss_confidence: float) -> Cell:
     """The cell of a flow: `loss_confidence` is what a loss on this flow alone must be proven with."""
     said = _said(account, reading, loss_confidence)
-    through = sum(attempt.outcome is Outcome.CONNECTED or attempt.received for attempt in account.attempts)
-    return Cell(account.flow, account.promised, said.verdict, said.seen, len(account.attempts), through, said.leak)
+    tried = account.attempts + (account.instant.attempts if account.instant else ())
+    through = sum(attempt.outcome is Outcome.CONNECTED or attempt.received for attempt in tried)
+    return Cell(account.flow, account.promised, said.verdict, said.seen, len(tried), through, said.leak)
 
 
 def _said(account: Account, reading: Reading, loss_confidence: float) -> _Said:
     if account.promised.decision is Decision.OBSERVE:
         return _Said(Verdict.OBSERVED, _observed(account))
+    if account.instant and (first := _at_first(account.instant)):
+        return first
     if reading.settled:
         said = _in_burst(account, reading, loss_confidence) or _settled(account)
     elif reading.given_up:
@@ -90,6 +96,14 @@ def _said(account: Account, reading: Reading, loss_confidence: float) -> _Said:
     if account.flow in reading.uncontrolled and said.verdict < Verdict.INCONCLUSIVE:
         return _Said(Verdict.INCONCLUSIVE, f"{said.seen}, without a control ({reading.uncontrolled[account.flow]})")
     return said
+
+
+def _at_first(instant: Instant) -> _Said | None:
+    """What the first instant of a new pod alone says: a leak, or that it says nothing; None where it was as promised."""
+    if instant.open_until is not None:
+        until = f"the last {instant.open_until:.2f} s after the first"
+        return _Said(Verdict.FAIL, f"leak: {instant.leaks} of {len(instant.attempts)} attempts got through, {until}", leak=True)
+    return None if instant.clean else _Said(Verdict.INCONCLUSIVE, f"nothing is known of the first instant ({instant.seen})")
 
 
 def _excused(said: _Said) -> _Said:

@@ -14,8 +14,10 @@ from netproof.model.history import Cell, Decision, History, Judgement
 from netproof.model.verdict import Verdict, worst
 from netproof.verdict.account import Account, cell
 from netproof.verdict.burst import confidence_of_one, excludes, loss, proven_loss
+from netproof.verdict.first import allowed_from, is_first, shown
 from netproof.verdict.reading import Reading
 from netproof.verdict.settle import Step
+from netproof.verdict.watch import is_watch, judge_watch
 
 _NAMED = 3  # cells that a reason names; the others are counted
 
@@ -38,8 +40,10 @@ def judge(history: History) -> Judgement:
 
     A history that `next_step` does not call done is inconclusive, unless a leak is proven already. `converged` is the time from the
     change to the begin of the first of the rounds that stayed right: no later, as far as probes saw, was the network right. `slow`
-    rests on the opposite bound: a wrong attempt that began after the budget was over.
+    rests on the opposite bound: a wrong attempt that began after the budget was over. A step that was timed is judged by `watch`.
     """
+    if is_watch(history):
+        return judge_watch(history)
     reading = Reading.of(history)
     accounts = [Account.of(flow, reading) for flow in history.expected]
     lossy = proven_loss(accounts, history.limits) if reading.settled else ""
@@ -50,9 +54,9 @@ def judge(history: History) -> Judgement:
         verdict=worst(*(ground.verdict for ground in deciding)) if deciding else _best(reading),
         reason="; ".join(ground.text for ground in proofs + gaps + rest) or _well(reading, accounts, cells),
         cells=cells,
-        converged=_converged(reading),
+        converged=_converged(reading, accounts),
         relapses=len(reading.relapses),
-        excludes=excludes(accounts) if reading.settled and not any(cell.leak for cell in cells) else "",
+        excludes=_excludes(accounts) if reading.settled and not any(cell.leak for cell in cells) else "",
     )
 
 
@@ -140,9 +144,11 @@ def _best(reading: Reading) -> Verdict:
 
 def _well(reading: Reading, accounts: Sequence[Account], cells: Sequence[Cell]) -> str:
     """What is said of a step without complaint: what was promised of it, and what was only observed."""
-    converged, (lost, counted) = _converged(reading), loss(accounts)
+    converged, (lost, counted) = _converged(reading, accounts), loss(accounts)
     said = []
-    if converged is not None:
+    if converged is not None and is_first(reading.history):
+        said.append(f"isolated from the first instant on, and what is allowed connected {converged:.2f} s later")
+    elif converged is not None:
         said.append(f"as expected {converged:.1f} s after the change")
         said[0] += f", {lost} of {counted} allowed attempts were lost" if lost else ""
     if observed := _observed(cells):
@@ -161,9 +167,16 @@ def _observed(cells: Sequence[Cell]) -> str:
     return "; ".join(f"{seen} ({_few(flows)})" for seen, flows in sights.items())
 
 
-def _converged(reading: Reading) -> float | None:
+def _excludes(accounts: Sequence[Account]) -> str:
+    instants = [account.instant for account in accounts if account.instant]
+    return "; ".join(filter(None, [shown(instants), excludes(accounts)]))
+
+
+def _converged(reading: Reading, accounts: Sequence[Account]) -> float | None:
     if not reading.settled or not reading.promised:
         return None
+    if is_first(reading.history) and (first := allowed_from(reading.history)) is not None:
+        return max([first, *(account.instant.open_until or 0.0 for account in accounts if account.instant)])
     return max(0.0, reading.course.right_began - reading.history.changed)
 
 

@@ -19,11 +19,13 @@ from netproof.verdict.judge import judge
 from netproof.verdict.reading import overloaded
 from netproof.world import restart, sentinel
 from netproof.world.foretold import agreed, behind, rulings
+from netproof.world.newcomers import Newcomer, bear
 from netproof.world.pace import hold
 from netproof.world.pods import Pod
 from netproof.world.runner import Runner
 from netproof.world.stamp import sides, stamp
-from netproof.world.step import Script, perform
+from netproof.world.step import Script, carry_on, perform
+from netproof.world.timed import ANSWER, INSTRUCTION, Stopwatch, time_change
 from netproof.world.verdicts import Misused, Slow, raise_for
 from netproof.world.world import World
 
@@ -63,6 +65,7 @@ class Case:
     limits: Limits
     steps: list[Step] = field(default_factory=list)
     applied: dict[str, Object] = field(default_factory=dict)  # path -> the object as the API answered
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
     served: tuple[Port, ...] = ()  # by every standing pod, for this case
     promised: bool = False  # something was promised and kept that needed no step (an address was given)
     _queue: list[tuple[str, Object]] = field(default_factory=list)
@@ -74,7 +77,7 @@ class Case:
         """Begin anew in a fresh world: nothing of the first run is kept."""
         self.world = world
         self.served = ()
-        for kept in (self.steps, self.applied, self._queue, self._prior, self._labelled):
+        for kept in (self.steps, self.applied, self.stopwatch, self._queue, self._prior, self._labelled):
             kept.clear()
         self._restarting = False
 
@@ -141,9 +144,64 @@ class Case:
             limits=self._patient(limits or self.limits, queued),
         )
         history = perform(self.runner, script, self.runner.progress)
+        self._carry_over(history)
+        return self._conclude(history)
+
+    def time(self, change: str, expected: Mapping[Flow, Expectation]) -> Judgement:
+        """Make the queued change and measure how each flow follows it. Flows that are only observed are those that it does not concern.
+
+        Raises Inconclusive where there is no figure.
+        """
+        queued, self._queue = self._queue, []
+        expected = agreed(self.id, expected, self._foretold(expected, queued), self.world)
+        history = time_change(self.runner, expected, lambda: self._carry_out(queued), self._patient(self.limits, queued))
+        self.stopwatch.add(change, ANSWER, history)
+        return self._conclude(history)
+
+    def settle_new(
+        self, pods: Sequence[Newcomer], expected: Mapping[Flow, Expectation], controls: Mapping[Flow, Flow], *, init: bool
+    ) -> Judgement:
+        """Make pods, and judge what became of their flows: the denied ones from their first instruction on, the others in the end.
+
+        Each denied flow has a control, a flow of another of these pods. Raises what `settle` does.
+        """
+        mark = len(self.runner.fleet.incidents)
+        born = bear(self.world, pods, expected, controls, init=init)
+        promised = agreed(self.id, born.expected, self._foretold(born.expected, ()), self.world)
+        began = min((round_.began for round_ in born.rounds), default=self.runner.clock())
+        limits = replace(
+            self.limits,
+            cap=self.limits.cap + self.runner.clock() - began,
+            stable_factor=0.0,  # the time that a pod takes to start says nothing of the network
+            burst_denied=0,  # the first instant was one
+            burst_allowed=0,
+        )
+        script = Script(promised, lambda: None, self._afterwards, born.controls, limits=limits)
+        history = History(promised, began, (born.control_round(), *born.rounds), born.controls, limits=limits)
+        return self._conclude(carry_on(self.runner, script, history, self.runner.progress, mark=mark))
+
+    def time_new(
+        self, change: str, pods: Sequence[Newcomer], expected: Mapping[Flow, Expectation], controls: Mapping[Flow, Flow], *, timed: str
+    ) -> None:
+        """Make pods, and measure the first seconds of those whose name begins with `timed`; then remove them.
+
+        Raises Inconclusive where there is no figure.
+        """
+        mark = len(self.runner.fleet.incidents)
+        born = bear(self.world, pods, expected, controls, init=False)
+        promised = agreed(self.id, born.expected, self._foretold(born.expected, ()), self.world)
+        incidents = tuple(self.runner.fleet.incidents[mark:])
+        for pod in (pod.name for pod in pods if pod.name.startswith(timed)):
+            flows, rounds = born.watched(pod)
+            named = {flow: control for flow, control in born.controls.items() if flow in flows}
+            history = History({f: promised[f] for f in flows}, rounds[-1].began, rounds, named, incidents, self.limits, checked=True)
+            self.stopwatch.add(change, INSTRUCTION, history)
+            self._conclude(history)
+        self.world.remove_pods([pod.name for pod in pods])
+
+    def _conclude(self, history: History) -> Judgement:
         judgement = judge(history)
         self.steps.append(Step(history, judgement, tuple(self.applied.values())))
-        self._carry_over(history)
         raise_for(judgement)
         return judgement
 

@@ -13,11 +13,11 @@ from netproof.kube.objects import path
 from netproof.kube.wait import Late, NotYet, until
 from netproof.model.flow import TCP, UDP, Family, Flow, Port, Protocol, Question
 from netproof.model.history import Decision, Expectation
-from netproof.model.matrix import Matrix, MatrixError
 from netproof.oracle import Ruling
 from netproof.probe.stream import AgentRefused
 from netproof.world import hosts, placement, pods, services
 from netproof.world.case import Case
+from netproof.world.moments import Newborn, Timed, parsed
 from netproof.world.services import Vip
 from netproof.world.stored import Stored
 from netproof.world.verdicts import Failed, Inconclusive, Misused, Unsupported
@@ -399,13 +399,9 @@ class Promise:
         Rows send to columns; with `turned` columns send to rows: what is drawn for ingress then holds for its egress twin. Via
         `cluster-ip` every destination is reached through a Service of its own.
         """
-        try:
-            drawn = Matrix.parse(text)
-        except MatrixError as error:
-            raise Misused(f"{self.case.id}: {error}") from error
         expected = {}
         for port in self._ports():
-            for (row, column), decision in drawn.cells.items():
+            for (row, column), decision in parsed(self.case, text).cells.items():
                 source, destination = (column, row) if turned else (row, column)
                 flow = self.world.pod(source).to(self._target(destination, port))
                 expected[flow] = Expectation(decision, frozenset({destination}), why="as drawn in the case")
@@ -521,6 +517,14 @@ class Expect:
             raise Failed(f"the load balancer gave no address: {late}") from late
         self.case.promised = True
         return address
+
+    def newborn(self, port: Port, kinds: Mapping[str, Mapping[str, str]], *, init: bool = False, timed: str = "") -> Newborn:
+        """What holds of pods of namespace x that are made now, from their first instruction on."""
+        return Newborn(self.case, self.world, port, kinds, init, timed)
+
+    def timed(self, change: str, *ports: Port) -> Timed:
+        """How fast flows follow the queued change, which the report calls so."""
+        return Timed(self.case, self.world, change, ports)
 
 
 def ruled_as(flow: Flow, ruling: Ruling, *, pod_blocks: bool) -> Expectation:

@@ -24,6 +24,7 @@ CONTROL_PORT = 9600  # on the pod's loopback
 READY_PORT = 9601  # open while a pod with `readiness` shall be Ready: the kubelet's probe connects to it
 PORTS = (TCP(8080), UDP(8080), TCP(8081), UDP(8081))
 STANDING = ("a", "b", "c")  # the pods that every namespace of a world has
+RECORDS = "/netproof-first"  # where an init container leaves what it saw
 SILENCE = 120  # seconds without a word from the runner after which an agent ends
 # Labels for selectors, from birth: a pod that is relabelled gets a new identity, which takes some implementations many seconds.
 TRAITS: Mapping[str, dict[str, str]] = {
@@ -53,6 +54,18 @@ class Pod:
     node: str
     addresses: Mapping[Family, str]
     control: int = CONTROL_PORT
+
+
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """What a pod is made for whose first instant is looked at: labels beyond the usual, and what its containers are told to do first.
+
+    `init` is empty where it has no init container.
+    """
+
+    labels: Mapping[str, str]
+    main: str
+    init: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +119,7 @@ def program(namespace: str, recipe: Recipe) -> Object:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"agent.py": _source()}}
 
 
-def pod(key: str, namespace: str, node: Node, recipe: Recipe, *, readiness: bool = False) -> Object:
+def pod(key: str, namespace: str, node: Node, recipe: Recipe, *, readiness: bool = False, birth: Birth | None = None) -> Object:
     """A probe pod (`x/a`) for that node. With `readiness` it is Ready only while its agent listens on READY_PORT."""
     name = key.partition("/")[2]
     made = _template("pod.yaml")
@@ -123,7 +136,26 @@ def pod(key: str, namespace: str, node: Node, recipe: Recipe, *, readiness: bool
     container["ports"] = [*({"containerPort": p.number, "protocol": str(p.protocol), "name": n} for n, p in port_names(name).items())]
     if readiness:
         container["readinessProbe"] = {"tcpSocket": {"port": READY_PORT}, "periodSeconds": 1, "failureThreshold": 1}
+    if birth:
+        _prepare(made, birth)
     return made
+
+
+def _prepare(made: Object, birth: Birth) -> None:
+    """Have the containers do first what they shall. What the init container saw reaches the agent through a volume that both have."""
+    made["metadata"]["labels"] |= birth.labels
+    container, spec = made["spec"]["containers"][0], made["spec"]
+    if birth.init:
+        spec["volumes"] += [{"name": "first", "emptyDir": {}}]
+        container["volumeMounts"] += [{"name": "first", "mountPath": RECORDS}]
+        before = {key: value for key, value in copy.deepcopy(container).items() if key not in ("ports", "readinessProbe")}
+        command = [*container["command"][:-1], "first"]
+        spec["initContainers"] = [before | {"name": "first", "command": command, "env": before["env"] + _first(birth.init)}]
+    container["env"] += _first(birth.main)
+
+
+def _first(settings: str) -> list[Object]:
+    return [{"name": "NETPROOF_FIRST", "value": settings}]
 
 
 def port_names(pod: str) -> dict[str, Port]:

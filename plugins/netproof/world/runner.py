@@ -47,6 +47,7 @@ class Runner:
     families: tuple[Family, ...] = (Family.IPV4,)
     network_agent: str = ""  # namespace/name of the DaemonSet whose pods program the nodes
     clock: Callable[[], float] = time.monotonic
+    repeat: int = 10  # how often a change is timed
 
     def dial_pod(self, pod: Pod) -> Dial:
         """How to reach that pod's agent."""

@@ -16,7 +16,7 @@ from netproof.verdict.course import Course, State, look, read
 from netproof.verdict.settle import CONTROL_ROUNDS, Step, next_step
 from netproof.world.burst import burst
 from netproof.world.pace import ROUND_EVERY, hold
-from netproof.world.runner import Runner
+from netproof.world.runner import Progress, Runner
 
 CONTROL_LIMIT = 10.0  # seconds: a NodePort that was just made needs a moment until it connects
 CHANCES = 32  # one stale endpoint of three is missed by this many with a probability of 2 in a million
@@ -45,7 +45,7 @@ class Script:
     limits: Limits = _NO_LIMITS
 
 
-def perform(runner: Runner, script: Script, progress: Callable[[str, float, float], None]) -> History:
+def perform(runner: Runner, script: Script, progress: Progress) -> History:
     """Run a step to its end. Nothing is changed where the control fails. Never raises for what the network does."""
     mark = len(runner.fleet.incidents)
     history = History(script.expected, math.nan, script.prior, script.controls, limits=script.limits)
@@ -57,7 +57,13 @@ def perform(runner: Runner, script: Script, progress: Callable[[str, float, floa
     if script.sentinel:
         rounds, incidents = script.sentinel()
         history = replace(history, rounds=(*history.rounds, *rounds), incidents=(*history.incidents, *incidents))
-    history = _settle(runner, script, history, progress)
+    return carry_on(runner, script, history, progress, mark=mark)
+
+
+def carry_on(runner: Runner, script: Script, history: History, progress: Progress, *, mark: int) -> History:
+    """Run a step from its change on to its end; `mark`: how many incidents the fleet had when the step began."""
+    if not uncontrolled(history):
+        history = _settle(runner, script, history, progress)
     return _with_incidents(runner, history, mark)
 
 
@@ -95,7 +101,7 @@ def _closed(script: Script, history: History) -> list[Flow]:
     return [flow for flow, e in script.expected.items() if e.decision is Decision.ALLOW and flow not in seen]
 
 
-def _settle(runner: Runner, script: Script, history: History, progress: Callable[[str, float, float], None]) -> History:
+def _settle(runner: Runner, script: Script, history: History, progress: Progress) -> History:
     flows = list(script.expected)
     known: Course | None = None
     while (step := next_step(history, known := read(history, known))) is not Step.DONE:

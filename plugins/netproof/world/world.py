@@ -17,12 +17,13 @@ from netproof.world import labels, services
 from netproof.world import pods as probes
 from netproof.world.pace import hold
 from netproof.world.placement import Node, place
-from netproof.world.pods import Pod, Recipe
+from netproof.world.pods import Birth, Pod, Recipe
 from netproof.world.runner import Runner
 from netproof.world.services import Vip
 
 LETTERS = ("x", "y", "z")
 POD_LIMIT = 120.0  # seconds until all pods of a world run: image pulls included
+_NO_BIRTHS: Mapping[str, Birth] = {}
 _PULL_FAILED = ("ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName")
 
 
@@ -77,7 +78,14 @@ class World:
             pod = self.pods[name]
             self.runner.api.patch(path("Pod", pod.pod, pod.namespace), {"metadata": {"labels": dict(values)}})
 
-    def add_pods(self, wanted: Mapping[str, Node], *, readiness: bool = False, labels: Mapping[str, str] | None = None) -> list[Pod]:
+    def add_pods(
+        self,
+        wanted: Mapping[str, Node],
+        *,
+        readiness: bool = False,
+        labels: Mapping[str, str] | None = None,
+        births: Mapping[str, Birth] = _NO_BIRTHS,
+    ) -> list[Pod]:
         """Further pods (`x/ready-0`), on those nodes, with these labels, their agents answering. They live as long as the world.
 
         Raises Problem for an image that cannot be pulled, Late where they don't run in time.
@@ -85,7 +93,7 @@ class World:
         objects = {}
         for name, node in wanted.items():
             namespace = self.namespaces[name.partition("/")[0]]
-            objects[name] = probes.pod(name, namespace, node, self.recipe, readiness=readiness)
+            objects[name] = probes.pod(name, namespace, node, self.recipe, readiness=readiness, birth=births.get(name))
             objects[name]["metadata"]["labels"] |= labels or {}
         return self.start(objects)
 

@@ -42,7 +42,8 @@ class Fault:
 
     An edit changes what goes into the plan of a node (`objects`), the plan (`plane`), its rules (`rules`), the objects as DNS sees them
     (`names`), its answers (`answer`; None: there is none), the links (`links`, once at the start), or how long a node's rules are put off
-    (`delay`, seconds). `legal`: Kubernetes allows it, so what must change is an observation, not a verdict.
+    (`delay`, seconds). `again`: after so many seconds plans are made anew though nothing changed, for an edit that depends on the time.
+    `legal`: Kubernetes allows it, so what must change is an observation, not a verdict.
     `spares` are cases that must go on to pass. `burst`: so many attempts on a denied flow notice it, and the default need not.
     """
 
@@ -60,3 +61,4 @@ class Fault:
     answer: Callable[[Question, Answer], Answer | None] | None = None
     links: Callable[[Links], None] | None = None
     delay: Callable[[str], float] | None = None
+    again: float = 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from netproof.lab.seams import NODE_NETWORKS, POD_NETWORKS, Object, Snapshot, po
 
 GITHUB = "https://github.com/"
 ONE, TWO = "lab-1", "lab-2"  # where the pods a and c stand, and b
+OPEN_FOR = 1.5  # seconds
 
 
 def _without_excepts(peer: Peer) -> Peer:
@@ -286,6 +288,35 @@ def _first_spec(obj: Object) -> object:
 
 def _put_spec(obj: Object, spec: object) -> Object:
     return obj | {"spec": spec}
+
+
+def _open_when_young() -> object:
+    """A pod's policies are looked at only once it has been seen for a while."""
+    born: dict[tuple[str, tuple[str, ...]], float] = {}
+
+    def changed(plane: Plane) -> Plane:
+        now = time.monotonic()
+        young = {pod.key for pod in plane.own if now - born.setdefault((pod.key, pod.addresses), now) < OPEN_FOR}
+        return isolations(lambda one: None if one.pod in young else one)(plane)
+
+    return changed
+
+
+def _peer_when_young() -> object:
+    """Until a pod has been seen for a while, its address counts as that of a peer of every rule that selects pods."""
+    born: dict[tuple[str, str, tuple[str, ...]], float] = {}
+
+    def changed(plane: Plane) -> Plane:
+        now = time.monotonic()
+        young = [pod for pod in plane.pods if now - born.setdefault((plane.node, pod.key, pod.addresses), now) < OPEN_FOR]
+        more = tuple(Peer(address, pod=pod.key) for pod in young for address in pod.addresses)
+
+        def widened(one: Allow) -> Allow:
+            return replace(one, peers=(*one.peers, *more)) if one.peers and any(peer.pod for peer in one.peers) else one
+
+        return allows(widened)(plane)
+
+    return changed
 
 
 SPARED = ("POD-0[123]*", "SVC-01a/*", "DNS-01/*", "NPI-01a/*")
@@ -568,6 +599,29 @@ FAULTS = (
         spares=SPARED,
         turns=(Turn("NPC-04[a-f]/*"),),
         objects=frozen("NetworkPolicy", _first_spec, _put_spec),
+    ),
+    Fault(
+        id="N24",
+        breaks="a new pod is open until its policies are attached, after it has started",
+        seen=GITHUB + "aws/aws-network-policy-agent/issues/83",
+        spares=(*SPARED, "NPI-02a/*", "NPI-09b/*"),
+        turns=(
+            Turn("NPI-08a/*", ("x/new-* -> y/*",)),
+            Turn("NPI-08b/*", ("y/* -> x/new-*",)),
+            Turn("NPI-08c/*", ("x/new-* -> y/b *", "y/* -> x/new-*")),
+            Turn("NPI-09a/*", ("x/new-* -> y/b *",)),
+        ),
+        plane=_open_when_young(),  # type: ignore[arg-type]
+        again=0.1,
+    ),
+    Fault(
+        id="N26",
+        breaks="a new pod's address still counts as that of a former pod, which was a peer",
+        seen=GITHUB + "cloudnativelabs/kube-router/issues/1056",
+        spares=(*SPARED, "NPI-02a/*", "NPI-08a/*"),
+        turns=(Turn("NPI-09b/*", ("x/plain-* -> y/*",)),),
+        plane=_peer_when_young(),  # type: ignore[arg-type]
+        again=0.1,
     ),
     Fault(
         id="N27",
