@@ -84,14 +84,8 @@ class Life:
         await self._work()
         await self._deleted.wait()
         await self._runtime.stop(self._key, 0)
-<<<<<<< HEAD
         self._runtime.discard(self._key)
-        while (current := self._current()) and current["metadata"].get("finalizers"):
-            await self._store.newer(self._store.version)
-        if current:
-=======
         if current := self._current():
->>>>>>> a894179665332a2d1040ddf96d643c93112102e1
             self._store.remove("Pod", current["metadata"]["name"], current["metadata"]["namespace"])
         if self._number:
             self._kubelet.pools[self._spec["nodeName"]].append(self._number)

@@ -192,7 +192,6 @@ def _order(launch: seams.Launch, folder: Path) -> Mapping[str, Any]:
         "mounts": [*launch.files, *(f"/etc/{name}" for name in own)],
         "writable": [target for target, files in launch.files.items() if not files],
     }
-<<<<<<< HEAD
 
 
 def _share(place: Path, shared: Path) -> None:
@@ -204,9 +203,3 @@ def _share(place: Path, shared: Path) -> None:
 def _shared(key: str) -> Path:
     """Where the folders lie that all containers of a pod can write to."""
     return Path(system.STATE, "shared", key)
-
-
-def _environment(launch: seams.Launch) -> dict[str, str]:
-    return {"PATH": _PATH, **launch.environment}
-=======
->>>>>>> a894179665332a2d1040ddf96d643c93112102e1

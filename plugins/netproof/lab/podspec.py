@@ -15,13 +15,8 @@ _REFERENCE = re.compile(r"\$\$|\$\(([-._a-zA-Z][-._a-zA-Z0-9]*)\)")
 _LOCAL_NAMES = ("127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback")
 # The fields of pods that the lab does something about, or that change nothing which a packet shows.
 _KNOWN = """
-<<<<<<< HEAD
-    activeDeadlineSeconds affinity apiVersion args automountServiceAccountToken command configMap containerPort containers defaultMode
-    dnsPolicy emptyDir enableServiceLinks env exec failureThreshold fieldPath fieldRef hostIP hostNetwork hostPort hostname httpGet image
-=======
     activeDeadlineSeconds apiVersion args automountServiceAccountToken command configMap containerPort containers defaultMode
-    dnsPolicy enableServiceLinks env exec failureThreshold fieldPath fieldRef hostIP hostNetwork hostPort hostname httpGet image
->>>>>>> a894179665332a2d1040ddf96d643c93112102e1
+    dnsPolicy emptyDir enableServiceLinks env exec failureThreshold fieldPath fieldRef hostIP hostNetwork hostPort hostname httpGet image
     imagePullPolicy initContainers initialDelaySeconds livenessProbe mountPath name nodeName nodeSelector path periodSeconds port ports
     protocol readOnly readinessProbe resources restartPolicy schedulerName scheme securityContext serviceAccountName subdomain
     successThreshold tcpSocket terminationGracePeriodSeconds terminationMessagePath terminationMessagePolicy timeoutSeconds tolerations
