@@ -109,7 +109,7 @@ def test_a_generated_set_that_fails_is_made_smaller(tmp_path: Path) -> None:
     ((peer,),) = rule.values()
     assert len(peer["ipBlock"]["except"]) == 1
     assert result["counterexample"] in said
-    assert '--netproof-fault=N2 --netproof-policies=54 --netproof-seed=1 -k "NPG-01/s1-54/ipv4/pod-ip"' in said
+    assert '--netproof-policies=54 --netproof-seed=1 -k "NPG-01/s1-54/ipv4/pod-ip"' in said
     assert report["header"]["selected"] == 1
     assert not report["leftovers"]
 
