@@ -687,7 +687,8 @@ FAULTS = (
             Turn("NPB-01b/*", ("outside/b -> *",)),
             Turn("NPB-02b/*", ("outside/b -> *",)),
             Turn("NPP-02c/*", ("outside/* -> *",)),
-            Turn("NPB-06b/*", sees="observed: answered*"),
+            # Unbroken, the node of the pod alone lets it in: one flow in these brackets.
+            Turn("NPB-06b/*", sees="observed: answered (outside/a -> only-x-a (NodePort of lab-1) TCP/?????, outside/a -> *"),
             Turn("NPT-06d/*", ("outside/* -> *",)),
             Turn("NPT-06e/*", sees="*observed: answered (outside/*"),
             Turn("NPT-06f/*", sees="*answered (y/a -> only-a (NodePort of lab-1) TCP/?????, y/a*"),
