@@ -30,7 +30,7 @@ from netproof.report.evidence import load_bundle
 ROOT = Path(__file__).resolve().parents[2]
 REPORT = ROOT / "reports" / "kill-matrix.json"
 LABS = 2  # at once
-WORKERS = 4  # of one run; they wait most of the time
+WORKERS = 5  # of one run; they wait most of the time
 CAP = 3.0  # seconds; the unbroken lab agrees within two
 LIMIT = 400.0
 

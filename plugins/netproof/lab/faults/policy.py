@@ -568,7 +568,7 @@ FAULTS = (
             Turn("NPB-02b/*", ("outside/b -> *",)),
             Turn("NPT-06d/*", ("outside/* -> *",)),
             Turn("NPT-06e/*", sees="*observed: answered (outside/*"),
-            Turn("NPT-06f/*", sees="*answered (y/a -> only-a (NodePort of lab-1) TCP/?????, y/a*"),
+            Turn("NPT-06f/*", sees="*answered (y/a -> only-a (NodePort of lab-1) TCP/?????, y/a -> only-a *"),
         ),
         plane=isolations(_nodes_let_in),
     ),
