@@ -691,7 +691,7 @@ FAULTS = (
             Turn("NPB-06b/*", sees="observed: answered (outside/a -> only-x-a (NodePort of lab-1) TCP/?????, outside/a -> *"),
             Turn("NPT-06d/*", ("outside/* -> *",)),
             Turn("NPT-06e/*", sees="*observed: answered (outside/*"),
-            Turn("NPT-06f/*", sees="*answered (y/a -> only-a (NodePort of lab-1) TCP/?????, y/a*"),
+            Turn("NPT-06f/*", sees="*answered (y/a -> only-a (NodePort of lab-1) TCP/?????, y/a -> only-a *"),
         ),
         plane=isolations(_nodes_let_in),
     ),
