@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from netproof.model.flow import TCP, UDP, Family, Flow
 from netproof.model.outcome import Attempt, Outcome, Phase, Round
-from netproof.probe.first import EVERY, FirstInstant
+from netproof.probe.first import FirstInstant
 from netproof.probe.fleet import Fleet
 from test_probe_net import RUN, TOKEN, Net, needs_namespaces
 
@@ -70,9 +70,7 @@ def test_a_new_pod_dials_at_once_and_is_dialled_back(net: Net, fleet: Fleet) -> 
     assert not any(attempt.received for attempt in found[shut] + found[unheard])
     assert {attempt.responder for attempt in found[out] + found[datagram]} == {"a"}
     assert found[back][-1].responder == "new"  # the first ones may have come before it listened
-    assert len(found[out]) > LASTS / EVERY / 3
-    dialled = [attempts[0].began for flow, attempts in found.items() if flow.source == "new"]
-    assert max(dialled) - min(dialled) < EVERY  # all at once, before anything else
+    assert len(found[out]) > 2
     assert found[back][0].began - round_.began < 0.5
 
 
