@@ -183,7 +183,14 @@ def cluster() -> Iterator[tuple[Runner, place.Place]]:
     with place.cluster(context=context, kubeconfig=os.environ.get("KUBECONFIG", "") if context else "") as made:
         limits = ground.limits(made.settings, cap=30, budget=None, burst=0, smoke=False)
         runner = ground.runner(
-            made.settings, made.state, token=made.token, worker="bench", workers=1, limits=limits, progress=lambda *_: None
+            made.settings,
+            made.state,
+            token=made.token,
+            worker="bench",
+            workers=1,
+            limits=limits,
+            progress=lambda *_: None,
+            families=made.state.families[:1],
         )
         yield runner, made
         runner.fleet.close()
