@@ -256,8 +256,9 @@ def _is_running(obj: Mapping[str, Any]) -> bool:
 
 
 def _what_holds_up(missing: Sequence[str], seen: Mapping[str, Mapping[str, Any]]) -> str:
-    name = missing[0]
-    reason, message = _waiting(seen[name]) if name in seen else ("", "not created yet")
+    waiting = {name: _waiting(seen[name]) if name in seen else ("", "not created yet") for name in missing}
+    name = next((name for name, (reason, _) in waiting.items() if reason in _PULL_FAILED), missing[0])
+    reason, message = waiting[name]
     if reason in _PULL_FAILED:
         image = seen[name]["spec"]["containers"][0]["image"]
         node = seen[name]["spec"].get("nodeName", "?")
