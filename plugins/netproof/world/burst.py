@@ -7,13 +7,13 @@ from threading import Event
 
 from netproof.model.flow import Flow
 from netproof.model.history import Decision, Expectation, Limits
-from netproof.model.outcome import Outcome, Phase, Round
+from netproof.model.outcome import Phase, Round
+from netproof.verdict.cell import Grade, grade
 from netproof.world.runner import Runner
 
 MOST_AT_ONCE = 1_000  # attempts on one flow in a part: an agent keeps 16,384 nonces of a flow, and a leak shall end a long burst early
-MOST_UNASKED = (
-    1_500  # attempts of a burst that nobody asked for: of some hundreds of flows each is tried a few times, and all of them often
-)
+# Attempts of a burst that nobody asked for: of some hundreds of flows each is tried a few times, and all of them often.
+MOST_UNASKED = 1_500
 LOOK_AGAIN = 1.0  # seconds between two looks at whether the tables have room
 
 Progress = Callable[[str, float, float], None]  # what, waited, at most
@@ -37,7 +37,7 @@ def burst(
             runner.budget.spend(sum(part.values()))
             left = {flow: rest for flow, count in left.items() if (rest := count - part.get(flow, 0)) > 0}
             made += sum(part.values())
-            if _leaks(seen, expected):
+            if _leaks(seen, expected, limits.late):
                 return
         elif not made and not limits.whole:
             now = runner.clock()
@@ -49,9 +49,9 @@ def burst(
         Event().wait(0.0 if part else LOOK_AGAIN)
 
 
-def _leaks(seen: Round, expected: Mapping[Flow, Expectation]) -> bool:
-    denied = (probe for probe in seen.probes if expected[probe.flow].decision is Decision.DENY)
-    return any(attempt.outcome is Outcome.CONNECTED or attempt.received for probe in denied for attempt in set(probe.attempts))
+def _leaks(seen: Round, expected: Mapping[Flow, Expectation], late: float) -> bool:
+    tried = ((attempt, expected[probe.flow]) for probe in seen.probes for attempt in set(probe.attempts))
+    return any(grade(attempt, promised, late).grade is Grade.LEAK for attempt, promised in tried)
 
 
 def _part(runner: Runner, left: Mapping[Flow, int]) -> dict[Flow, int]:

@@ -103,8 +103,7 @@ class Case:
 
     def foretell(self, flows: Sequence[Flow]) -> dict[Flow, Expectation]:
         """What NetworkPolicy's text promises of these flows once all that is queued is done; those of which it promises nothing lack."""
-        found = self._foretold(dict.fromkeys(flows, Expectation(Decision.OBSERVE)), self._queue)
-        judged = {flow: ruling for flow, ruling in found.items() if ruling.judged and not ruling.rests_on_block}
+        judged = {flow: ruling for flow, ruling in self.foretold(flows).items() if ruling.judged and not ruling.rests_on_block}
         if not judged:
             raise Misused(f"{self.id} lets its policies be foretold, and nothing can be said of them")
         return {flow: Expectation(ruling.decision, frozenset({flow.destination})) for flow, ruling in judged.items()}
