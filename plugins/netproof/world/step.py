@@ -12,7 +12,7 @@ from netproof.model.history import Decision, Expectation, History, Incident, Lim
 from netproof.model.outcome import Outcome, Phase, Round
 from netproof.probe.fleet import GLANCE, REFUSAL, ROUND, Plan
 from netproof.verdict.control import uncontrolled
-from netproof.verdict.course import Course, State, look, read
+from netproof.verdict.course import Course, look, read
 from netproof.verdict.settle import CONTROL_ROUNDS, Step, next_step
 from netproof.world.burst import burst
 from netproof.world.pace import ROUND_EVERY, hold
@@ -120,7 +120,7 @@ def _settle(runner: Runner, script: Script, history: History, progress: Progress
 
 
 def _glance(runner: Runner, script: Script, history: History) -> Round | None:
-    """A round too short to show that all is right, but not that something is wrong yet: then it is one of the candidates.
+    """A round too short to show that all is right, but not that something connects which must not yet: then it is one of the candidates.
 
     A full round takes a whole time-out where something is denied, and would tell a quarter of a second of convergence as 1.2 s. From
     time to time one is made all the same, as a slow answer is missed by glances only, and at the cap, as that one counts.
@@ -129,7 +129,7 @@ def _glance(runner: Runner, script: Script, history: History) -> Round | None:
     if script.by_chance or _manner(script) is not ROUND or _glances(history) >= GLANCES or near_cap:
         return None
     seen = runner.fleet.round(list(script.expected), Phase.CANDIDATE, plan=GLANCE, meant=_meant(script))
-    return seen if look(seen, history).state is State.WRONG else None
+    return seen if any(finding.wrong and finding.decisive for finding in look(seen, history).findings.values()) else None
 
 
 def _glances(history: History) -> int:
