@@ -83,6 +83,15 @@ def test_a_lag_that_left_time_enough_starves_nobody() -> None:
     assert reader(sight).attempt(entry(took=3.0), []).starved
 
 
+def test_in_a_burst_who_connected_is_starved_where_silence_would_have_been() -> None:
+    """Else its starved time-outs are left out, its answers are counted, and a loss hides."""
+    sight = Sight()
+    sight.add_lags("x/b", [(5.3, 5.6)], 100.0)
+    groups = [["connected", 0, "10.0.0.1", "f", 0.02, "", []]]
+    attempts = list(reader(sight).burst([0, [0, 100, 400, 700], groups], [["ns/b", "uid-b", "n", "boot-b"]], 5.0))
+    assert [attempt.starved for attempt in attempts] == [True, True, True, False]
+
+
 def test_a_burst_in_full_and_in_groups() -> None:
     """Attempts that ended alike share one object; the odd ones have their own time and port; the order is that of the numbers."""
     groups = [

@@ -13,6 +13,7 @@ from netproof.model.outcome import Phase
 from netproof.model.verdict import Verdict
 from netproof.verdict.binomial import at_least, exceeds, excluded_rate
 from netproof.verdict.judge import judge
+from netproof.verdict.settle import Step, next_step
 
 PASS, FLAKY, INCONCLUSIVE, FAIL = Verdict.PASS, Verdict.FLAKY, Verdict.INCONCLUSIVE, Verdict.FAIL
 BOTH = {OPEN: allow("x/b"), SHUT: DENY}
@@ -215,7 +216,20 @@ def test_a_small_loss_is_reported() -> None:
 
 
 def test_starved_attempts_are_left_out_of_the_count() -> None:
-    assert "1 of 10 allowed attempts were lost" in burst(open_="." * 9 + "X" + "s" * 10).reason
+    assert "1 of 10 allowed attempts were lost" in burst(open_="." * 9 + "X" + "S" * 10).reason
+
+
+def test_a_loss_does_not_hide_behind_starved_agents() -> None:
+    """Were the good ones of starved agents counted and their lost ones not, these 8 of 20 would be 1 of 12."""
+    history = story({OPEN: allow("x/b")}, {OPEN: "...."}, burst={OPEN: "." * 4 + "X" + "S" * 8 + "s" * 7})
+    assert next_step(replace(history, checked=False)) is Step.BURST
+    judgement = judge(bursting(bursting(history, {OPEN: "." * 4 + "S" * 8 + "s" * 7}), {OPEN: "S" * 20}))
+    assert judgement.verdict is INCONCLUSIVE
+    assert judgement.reason == (
+        "too much may be lost: 14 allowed attempts in the burst timed out while an agent was starved, 9 count; use fewer workers"
+    )
+    assert judge(bursting(history, {OPEN: "." * 60})).verdict is PASS
+    assert judge(bursting(history, {OPEN: "." * 17 + "X" * 3})).verdict is FAIL
 
 
 def test_one_in_ten_lost_over_all_flows_fails() -> None:

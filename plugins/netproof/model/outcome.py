@@ -40,7 +40,7 @@ class Attempt:
     `began` is on the runner's clock, `took` is measured on the agent's own; `responder` is the agent's name (`x/a`), a foreign
     identity, or the canonical answer of a DNS question (`NOERROR A 10.96.0.10`); `source` is the address that the responder saw;
     `received`: the nonce stands in the destination's log, whatever came back; `starved`: the loop of either end lagged
-    so much meanwhile that silence proves nothing.
+    so much meanwhile that silence proves nothing (in a burst: for as long as silence takes, also where it connected at once).
     """
 
     began: float

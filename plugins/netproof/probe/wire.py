@@ -139,13 +139,13 @@ class Reader:
     offset: float
     sent: float
 
-    def attempt(self, entry: Sequence[Any], who: Sequence[Any]) -> Attempt:
-        """One entry of an answer."""
+    def attempt(self, entry: Sequence[Any], who: Sequence[Any], *, window: float = 0.0) -> Attempt:
+        """One entry of an answer. `window`: seconds for which its ends had to be awake at least for it not to be starved."""
         index, number, began, took, outcome, face, source, port, detail = entry
         flow, begun = self.flows[index], max(began + self.offset, self.sent)
         responder = self.faces.name(who[face]) if face >= 0 else ""
         receivers = self._receivers(index, number, outcome, responder)
-        starved = self.sight.starved(flow, begun, begun + took)
+        starved = self.sight.starved(flow, begun, begun + max(took, window))
         told = _told(detail, outcome, receivers)
         return Attempt(begun, took, Outcome(outcome), responder, source, bool(receivers), starved, told, port)
 
@@ -159,7 +159,10 @@ class Reader:
         return found
 
     def burst(self, told: Sequence[Any], who: Sequence[Any], began: float) -> Iterator[Attempt]:
-        """All attempts on one flow of a burst. Those of one kind share one object: the first start, the slowest, no port."""
+        """All attempts on one flow of a burst. Those of one kind share one object: the first start, the slowest, no port.
+
+        One that connected at once is starved where a silent one would have been: to count it and leave that one out would hide a loss.
+        """
         index, starts, groups = told
         numbered = {number: group for group in groups for number in _numbers(group[3])}
         full = {entry[0]: entry for group in groups for entry in group[6]}
@@ -167,7 +170,7 @@ class Reader:
         for number, start in enumerate(starts):
             outcome, face, source, _mask, slowest, detail, _full = group = numbered[number]
             _number, took, port, detail = full.get(number, (number, slowest, 0, detail))
-            made = self.attempt([index, number, began + start / 1000, took, outcome, face, source, port, detail], who)
+            made = self.attempt([index, number, began + start / 1000, took, outcome, face, source, port, detail], who, window=ROUND.timeout)
             yield made if number in full else shared.setdefault((id(group), made.received, made.starved), made)
 
     def _receivers(self, index: int, number: int, outcome: str, responder: str) -> list[str]:

@@ -12,6 +12,7 @@ from netproof.model.verdict import Verdict
 from netproof.verdict.binomial import exceeds
 from netproof.verdict.cell import Cause, Finding, Grade, grade
 from netproof.verdict.first import Instant, instant
+from netproof.verdict.loss import Tally, tally
 from netproof.verdict.reading import Reading, attempts
 
 _RIGHTLY = {Decision.ALLOW: "allowed", Decision.DENY: "denied", Decision.REFUSE: "refused", Decision.OBSERVE: "answered"}
@@ -27,6 +28,7 @@ class Account:
     since_right: tuple[Finding, ...]  # those from the first round on that was right for all flows
     attempts: tuple[Attempt, ...]  # since all stayed right, or all where it did not
     burst: tuple[Finding, ...]  # one for each attempt
+    tally: Tally  # the burst's, of an allowed flow
     unchosen: tuple[Finding, ...]  # attempts that the end of settling did not depend on: the burst's, and those of stability
     instant: Instant | None  # the first instant of a new pod, where the flow is denied
 
@@ -43,19 +45,10 @@ class Account:
             since_right=tuple(sighting.findings[flow] for sighting in reading.since_right),
             attempts=tuple(attempts(flow, stayed + reading.burst)),
             burst=_grades(flow, reading, attempts(flow, reading.burst)),
+            tally=tally(attempts(flow, reading.burst), reading.history.expected[flow], reading.history.limits.late),
             unchosen=_grades(flow, reading, attempts(flow, stability + reading.burst)),
             instant=instant(flow, reading.history),
         )
-
-    @property
-    def lost(self) -> int:
-        """Attempts of the burst that nobody answered, on an allowed flow."""
-        return sum(finding.grade is Grade.BAD and not finding.decisive for finding in self.burst)
-
-    @property
-    def counted(self) -> int:
-        """Attempts of the burst that were good or lost: starved, broken, late and silent ones say nothing."""
-        return self.lost + count(self.burst, Grade.GOOD)
 
 
 def _grades(flow: Flow, reading: Reading, tried: list[Attempt]) -> tuple[Finding, ...]:
@@ -122,8 +115,8 @@ def _in_burst(account: Account, reading: Reading, loss_confidence: float) -> _Sa
         return _Said(Verdict.FAIL, f"{wrong[0].seen}: {len(wrong)} of {total} attempts in the burst")
     if account.promised.decision is Decision.REFUSE:
         return None  # not bursted; where it was, time-outs show the rate limit of ICMP errors
-    if exceeds(account.lost, account.counted, reading.history.limits.loss, loss_confidence):
-        return _Said(Verdict.FAIL, f"{account.lost} of {account.counted} attempts in the burst were lost")
+    if exceeds(account.tally.lost, account.tally.counted, reading.history.limits.loss, loss_confidence):
+        return _Said(Verdict.FAIL, f"{account.tally.lost} of {account.tally.counted} attempts in the burst were lost")
     if doubts := _doubts(account):
         return _Said(Verdict.INCONCLUSIVE, f"{doubts[0].seen}: {len(doubts)} of {total} attempts in the burst")
     return None
@@ -144,11 +137,11 @@ def _doubts(account: Account) -> list[Finding]:
         answered = [finding for finding in undecided if finding.cause in (Cause.LATE, Cause.SILENT)]
         if answered:
             return answered
-    return [] if account.counted else undecided
+    return [] if account.tally.lost or count(account.burst, Grade.GOOD) else undecided
 
 
 def _settled(account: Account) -> _Said:
-    lost = f", {account.lost} of {account.counted} attempts in the burst were lost" if account.lost else ""
+    lost = f", {account.tally.lost} of {account.tally.counted} attempts in the burst were lost" if account.tally.lost else ""
     if any(finding.wrong for finding in account.since_right):
         return _Said(Verdict.FLAKY, _share(account.promised, account.since_right) + lost)
     return _Said(Verdict.PASS, _last(account) + lost)

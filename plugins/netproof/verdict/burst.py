@@ -16,7 +16,7 @@ EXCLUDES_CONFIDENCE = 0.95
 def loss(accounts: Sequence[Account]) -> tuple[int, int]:
     """How many attempts on allowed flows were lost, and of how many that say anything."""
     allowed = _of(Decision.ALLOW, accounts)
-    return sum(account.lost for account in allowed), sum(account.counted for account in allowed)
+    return sum(account.tally.lost for account in allowed), sum(account.tally.counted for account in allowed)
 
 
 def proven_loss(accounts: Sequence[Account], limits: Limits) -> str:

@@ -15,6 +15,7 @@ from netproof.model.verdict import Verdict, worst
 from netproof.verdict.account import Account, cell
 from netproof.verdict.burst import confidence_of_one, excludes, loss, proven_loss
 from netproof.verdict.first import allowed_from, is_first, shown
+from netproof.verdict.loss import tally_of
 from netproof.verdict.reading import Reading
 from netproof.verdict.settle import Step
 from netproof.verdict.watch import is_watch, judge_watch
@@ -66,7 +67,7 @@ def _cells(reading: Reading, accounts: Sequence[Account], lossy: str) -> tuple[C
     if not lossy:
         return tuple(cells)
     # The step as a whole loses too much: the flows that lost anything share in it.
-    shares = [account.lost > 0 and one.verdict is Verdict.PASS for account, one in zip(accounts, cells, strict=True)]
+    shares = [account.tally.lost > 0 and one.verdict is Verdict.PASS for account, one in zip(accounts, cells, strict=True)]
     return tuple(replace(one, verdict=Verdict.FLAKY) if share else one for share, one in zip(shares, cells, strict=True))
 
 
@@ -93,7 +94,7 @@ def _gaps(reading: Reading) -> list[_Ground]:
 
 def _rest(reading: Reading, cells: Sequence[Cell], lossy: str) -> list[_Ground]:
     grounds = _wrong(reading, cells) + ([_Ground(Verdict.FAIL, lossy)] if lossy else [])
-    return grounds + _undecided(reading, cells) + _relapsed(reading) + _slow(reading)
+    return grounds + _undecided(reading, cells) + _thin(reading, grounds) + _relapsed(reading) + _slow(reading)
 
 
 def _wrong(reading: Reading, cells: Sequence[Cell]) -> list[_Ground]:
@@ -109,6 +110,15 @@ def _undecided(reading: Reading, cells: Sequence[Cell]) -> list[_Ground]:
     ended = reading.settled or reading.given_up
     found = [cell for cell in cells if ended and cell.verdict is Verdict.INCONCLUSIVE and cell.flow not in reading.uncontrolled]
     return [_Ground(Verdict.INCONCLUSIVE, f"undecided{_causes(reading)}: {_names(found)}")] if found else []
+
+
+def _thin(reading: Reading, wrong: Sequence[_Ground]) -> list[_Ground]:
+    """A loss that is neither proven nor excluded, as most agents of the bursts were starved."""
+    limits, found = reading.history.limits, tally_of(reading.history)
+    if wrong or not reading.settled or not found.thin(limits.loss, limits.confidence):
+        return []
+    told = f"{found.doubtful} allowed attempts in the burst timed out while an agent was starved"
+    return [_Ground(Verdict.INCONCLUSIVE, f"too much may be lost: {told}, {found.counted} count; use fewer workers")]
 
 
 def _causes(reading: Reading) -> str:

@@ -15,6 +15,7 @@ from netproof.model.history import Decision, History
 from netproof.model.outcome import Phase
 from netproof.verdict.control import attempts_at_control
 from netproof.verdict.course import Course, State, barren, burst_rounds, read
+from netproof.verdict.loss import thin
 
 AGREEING = 2
 """Right rounds that must follow the first right one, however long they take."""
@@ -92,9 +93,9 @@ def given_up(history: History, course: Course) -> bool:
 
 
 def _wants_burst(history: History) -> bool:
-    """Whether the burst is still to be done, or was made by starved agents that saw nothing on some flow: then it is repeated."""
+    """Whether the burst is still to be done, or was made by starved agents and leaves a flow, or a loss, open: then it is repeated."""
     bursts = [round_ for round_ in burst_rounds(history) if round_.phase is Phase.BURST]
-    return not bursts or (len(bursts) < BURSTS and barren(history))
+    return not bursts or (len(bursts) < BURSTS and (barren(history) or thin(history)))
 
 
 def _bursts(history: History) -> bool:

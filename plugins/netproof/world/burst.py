@@ -20,9 +20,15 @@ Progress = Callable[[str, float, float], None]  # what, waited, at most
 
 
 def burst(
-    runner: Runner, expected: Mapping[Flow, Expectation], limits: Limits, meant: Mapping[Flow, Collection[str]], progress: Progress
+    runner: Runner,
+    expected: Mapping[Flow, Expectation],
+    limits: Limits,
+    meant: Mapping[Flow, Collection[str]],
+    progress: Progress,
+    *,
+    rate: float,
 ) -> Iterator[Round]:
-    """The rounds of the burst, one or more, all of phase BURST.
+    """The rounds of the burst, one or more, all of phase BURST; `rate`: attempts a second.
 
     A large burst that nobody asked for is made smaller, and what the tables have no room for is left out; with `limits.whole` neither is
     done, and room is waited for. A leak ends it.
@@ -32,7 +38,7 @@ def burst(
     while True:
         part = _part(runner, left)
         if part:
-            seen = runner.fleet.burst(part, rate=runner.budget.rate, meant=meant)
+            seen = runner.fleet.burst(part, rate=rate, meant=meant)
             yield seen
             runner.budget.spend(sum(part.values()))
             left = {flow: rest for flow, count in left.items() if (rest := count - part.get(flow, 0)) > 0}

@@ -110,7 +110,8 @@ def _settle(runner: Runner, script: Script, history: History, progress: Progress
         if step is Step.AFTERWARDS:
             history = replace(history, checked=True, incidents=(*history.incidents, *script.afterwards()))
         elif step is Step.BURST:
-            made = burst(runner, script.expected, script.limits, _meant(script), progress)
+            repeated = sum(round_.phase is Phase.BURST for round_ in history.rounds)
+            made = burst(runner, script.expected, script.limits, _meant(script), progress, rate=runner.budget.rate / (1 + repeated))
             history = replace(history, rounds=(*history.rounds, *made))
         else:
             _pace(runner, script, history)
