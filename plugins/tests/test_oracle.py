@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from netproof.lab.plane.model import Allow, contains
-from netproof.lab.plane.policy import isolations
+from netproof.lab.plane.policy import isolations, pods
 from netproof.model.flow import SCTP, TCP, UDP, Family, Port
 from netproof.model.history import Decision
 from netproof.oracle import Clause, Direction, Endpoint, Isolation, Outside, Pod, PolicyError, Snapshot, decide
@@ -825,7 +825,7 @@ def test_the_lab_reads_the_text_alike(policies: list[Object], family: Family) ->
     seen, objects = world(*policies), as_objects(policies)
     lab: dict[tuple[str, str], list[Allow]] = {}
     for node in NODES:
-        for isolation in isolations(objects, node):
+        for isolation in isolations(objects, node, pods(objects)):
             lab.setdefault((isolation.pod, isolation.direction), []).extend(isolation.allows)
     outside = Outside("203.0.113.7" if family is Family.IPV4 else "2001:db8::7", "outside")
     ends: list[tuple[str, str, Endpoint]] = [(p.key, p.addresses[family], p) for p in PODS[:5]] + [("outside", outside.address, outside)]

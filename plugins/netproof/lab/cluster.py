@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 from aiohttp import web
@@ -23,6 +24,7 @@ from netproof.lab.kubelet import Kubelet
 from netproof.lab.machine import Machine
 from netproof.lab.nameserver import DnsServers
 from netproof.lab.nodes import first_objects
+from netproof.lab.plane import KINDS
 from netproof.lab.plane.reconcile import Reconciler
 from netproof.lab.seams import NODES, Launch, RulesRefused, outsider_addresses
 from netproof.lab.store import Store
@@ -128,11 +130,15 @@ class DataPlane:
         return max((fault.delay(node) for fault in self.faults if fault.delay), default=0.0)
 
     async def _follow(self, node: str, reconciler: Reconciler) -> None:
+        done: Sequence[object] = ()
         while True:
             seen, snapshot = self.store.version, self.store.snapshot()
             await asyncio.sleep(self._delay(node))
+            told = [snapshot.get(kind) for kind in KINDS]
             try:
-                await reconciler.reconcile(snapshot)
+                if self.faults or any(one is not other for one, other in zip_longest(told, done)):
+                    await reconciler.reconcile(snapshot)
+                    done = told
             except RulesRefused as error:  # what was in force still is; whoever looks at the lab's log sees why
                 print(f"rules refused: {error}", file=sys.stderr, flush=True)
             self._done[node] = seen

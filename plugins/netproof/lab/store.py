@@ -37,6 +37,7 @@ class Store:
     def __init__(self) -> None:
         self.version = 1
         self._kinds: dict[str, dict[Key, Object]] = {}
+        self._told: dict[str, tuple[Object, ...]] = {}  # what a snapshot has of a kind, until it changes
         self._history: deque[Change] = deque(maxlen=HISTORY)
         self._news = asyncio.Event()
 
@@ -49,8 +50,10 @@ class Store:
         return tuple(obj for (place, _), obj in self._kinds.get(kind, {}).items() if namespace in ("", place))
 
     def snapshot(self) -> Snapshot:
-        """All objects as they are now; later changes do not show in it."""
-        return {kind: tuple(objects.values()) for kind, objects in self._kinds.items()}
+        """All objects as they are now; later changes do not show in it. A kind that is as it was is the same tuple as before."""
+        for kind in self._kinds.keys() - self._told.keys():
+            self._told[kind] = tuple(self._kinds[kind].values())
+        return dict(self._told)
 
     def create(self, obj: Object) -> Object:
         """Store a new object under a uid of its own. Raises KeyError where its name is taken."""
@@ -108,6 +111,7 @@ class Store:
             del objects[place]
         else:  # kept in order: DNS takes a snapshot for every question
             self._kinds[obj["kind"]] = dict(sorted({**objects, place: obj}.items()))
+        self._told.pop(obj["kind"], None)
         self._history.append(Change(self.version, before, obj, gone))
         self._news.set()
         self._news = asyncio.Event()

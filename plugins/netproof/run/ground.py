@@ -28,9 +28,11 @@ from netproof.world.placement import schedulable
 from netproof.world.runner import Outside, Progress, Runner
 
 CAPS = {"lab": 5.0, "kind": 30.0, "context": 120.0}
+STABLE_LEAST = {"lab": 1.0, "kind": 2.0, "context": 2.0}  # seconds; the lab's plane changes at once, or not for a reconcile of 0.1 s
 REPEATS = {"lab": 3, "kind": 10, "context": 10}
 RATE = 6000.0  # attempts/s of all workers together: above it, starved sockets invent denials (measured)
 RATE_OF_ONE = 2000.0  # attempts/s of one: few agents at work at once lag sooner
+RATE_LEAST = 1000.0  # attempts/s of one: many workers are never all in a burst
 TABLE_SHARE = 0.25  # of the smallest connection table, for all workers together
 SMALLEST_TABLE = 65_536  # entries, where nobody says: the kernel's default on small machines
 OUTSIDER_LIMIT = 60.0
@@ -100,7 +102,9 @@ def runner(
         dial=_dialler(api),
         progress=progress,
         limits=limits,
-        budget=Budget(min(RATE_OF_ONE, RATE / workers), int(_smallest_table(state) * TABLE_SHARE / workers), time.monotonic),
+        budget=Budget(
+            max(RATE_LEAST, min(RATE_OF_ONE, RATE / workers)), int(_smallest_table(state) * TABLE_SHARE / workers), time.monotonic
+        ),
         outside=outside,
         families=tuple(Family(family) for family in families if family in state.families),
         network_agent=state.implementation.agent,
@@ -115,7 +119,8 @@ def repeat(settings: Settings, said: float | None) -> int:
 
 def limits(settings: Settings, *, cap: float | None, budget: float | None, burst: float | None, smoke: bool) -> Limits:
     """The bounds of a run: what the user said, else those of the provider; smoke has no burst."""
-    found = Limits(cap=cap if cap is not None else CAPS[settings.provider_name], budget=budget)
+    provider = settings.provider_name
+    found = Limits(cap=CAPS[provider] if cap is None else cap, stable_least=STABLE_LEAST[provider], budget=budget)
     denied = 0 if smoke else found.burst_denied
     denied = denied if burst is None else int(burst)
     return replace(found, burst_denied=denied, burst_allowed=-(-denied // 5), whole=burst is not None)

@@ -17,8 +17,8 @@ from netproof.verdict.control import attempts_at_control
 from netproof.verdict.course import Course, State, barren, burst_rounds, read
 from netproof.verdict.loss import thin
 
-AGREEING = 2
-"""Right rounds that must follow the first right one, however long they take."""
+AGREEING = 1
+"""Right rounds that must follow the first right one, however long they take; the burst is a further look."""
 
 BURSTS = 3
 """How often a burst is tried that decides nothing on some flow."""
@@ -69,11 +69,11 @@ def next_step(history: History, known: Course | None = None) -> Step:
 
 def settled(history: History, course: Course) -> bool:
     """Whether all was right and stayed so: for `AGREEING` more rounds, and for as long as `stability` says."""
-    return course.agreeing > AGREEING and course.right_until - course.right_ended >= stability(history, course)
+    return course.agreeing > AGREEING and course.right_until - course.right_began >= stability(history, course)
 
 
 def stability(history: History, course: Course) -> float:
-    """How long all must stay right, in seconds from the end of the first right round: a multiple of the convergence, within bounds."""
+    """How long all must stay right, in seconds from the begin of the first right round: a multiple of the convergence, within bounds."""
     limits = history.limits
     return max(limits.stable_least, min(limits.stable_most, limits.stable_factor * (course.right_began - history.changed)))
 

@@ -10,7 +10,10 @@ from netproof.lab.plane.policy import isolations, pods
 from netproof.lab.plane.services import frontends
 from netproof.lab.seams import Snapshot
 
+KINDS = ("Service", "EndpointSlice", "Pod", "Namespace", "NetworkPolicy")  # what a plan is made from
+
 
 def plan(snapshot: Snapshot, node: str) -> Plane:
     """What a node's rules shall do, as far as Services, their endpoints, pods, namespaces and network policies tell."""
-    return Plane(node, frontends(snapshot, node), isolations(snapshot, node), pods(snapshot))
+    world = pods(snapshot)
+    return Plane(node, frontends(snapshot, node), isolations(snapshot, node, world), world)

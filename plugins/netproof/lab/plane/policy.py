@@ -5,6 +5,7 @@ Written from https://kubernetes.io/docs/reference/kubernetes-api/policy-resource
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 
@@ -17,18 +18,31 @@ Peers = tuple[Peer, ...] | None
 _ENDS: Mapping[Direction, str] = {"ingress": "from", "egress": "to"}
 
 
+class _Known:
+    """What was read off the objects last, which most often are the same for all nodes."""
+
+    objects: Sequence[Object] = ()
+    pods: tuple[Pod, ...] = ()
+
+
 def pods(snapshot: Snapshot) -> tuple[Pod, ...]:
     """The pods that policies can select: alive, with an address, and not on their node's network."""
-    return tuple(sorted((_pod(pod) for pod in snapshot.get("Pod", ()) if _has_network(pod)), key=lambda pod: pod.key))
+    objects = snapshot.get("Pod", ())
+    if objects is not _Known.objects:
+        _Known.pods = tuple(sorted((_pod(pod) for pod in objects if _has_network(pod)), key=lambda pod: pod.key))
+        _Known.objects = objects
+    return _Known.pods
 
 
-def isolations(snapshot: Snapshot, node: str) -> tuple[Isolation, ...]:
-    """The isolated pods of a node, by direction."""
-    world, found = pods(snapshot), dict[tuple[str, Direction], list[Allow]]()
+def isolations(snapshot: Snapshot, node: str, world: Sequence[Pod]) -> tuple[Isolation, ...]:
+    """The isolated pods of a node, by direction; `world`: those that policies can select."""
+    found, at_home = dict[tuple[str, Direction], list[Allow]](), defaultdict[str, list[Pod]](list)
+    for pod in world:
+        at_home[pod.namespace].append(pod)
     namespaces = {item["metadata"]["name"]: item["metadata"].get("labels") or {} for item in snapshot.get("Namespace", ())}
     for policy in snapshot.get("NetworkPolicy", ()):
         spec, home = policy["spec"], policy["metadata"]["namespace"]
-        chosen = [pod for pod in world if pod.namespace == home and matches(spec.get("podSelector") or {}, pod.labels)]
+        chosen = [pod for pod in at_home[home] if matches(spec.get("podSelector") or {}, pod.labels)]
         subjects = [pod for pod in chosen if pod.node == node]
         for direction in _directions(spec) if subjects else ():
             rules = [(_peers(rule.get(_ENDS[direction]), home, world, namespaces), rule.get("ports")) for rule in spec.get(direction) or ()]
