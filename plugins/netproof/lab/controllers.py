@@ -5,7 +5,7 @@ Everything is derived anew from the store on each of its changes; nothing is pol
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from netproof.lab.balancing import Balancer, HealthPorts
@@ -56,8 +56,12 @@ class Controllers:
                 self._store.update(_scheduled(pod, holds=False, reason="Unschedulable", message=message))
 
     def _slice(self) -> None:
-        pods = [pod for pod in self._store.list("Pod") if pod["spec"].get("nodeName")]
-        wanted = {key(made): made for service in self._store.list("Service") for made in slices(service, pods)}
+        pods = defaultdict[str, list[Object]](list)
+        for pod in self._store.list("Pod"):
+            if pod["spec"].get("nodeName"):
+                pods[pod["metadata"]["namespace"]].append(pod)
+        services = self._store.list("Service")
+        wanted = {key(made): made for service in services for made in slices(service, pods.get(service["metadata"]["namespace"], ()))}
         known = {key(found): found for found in self._store.list("EndpointSlice")}
         for name, made in wanted.items():
             (self._store.update if name in known else self._store.create)(made)

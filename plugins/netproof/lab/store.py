@@ -40,6 +40,7 @@ class Store:
         self._told: dict[str, tuple[Object, ...]] = {}  # what a snapshot has of a kind, until it changes
         self._history: deque[Change] = deque(maxlen=HISTORY)
         self._news = asyncio.Event()
+        self._ends: dict[str, asyncio.Event] = {}  # of objects whose end is waited for, by uid
 
     def get(self, kind: str, name: str, namespace: str = "") -> Object | None:
         """The object, None where there is none."""
@@ -99,6 +100,13 @@ class Store:
             await self._news.wait()
         return self.version
 
+    async def gone(self, obj: Object) -> None:
+        """Return when the object is no longer there; another one of its name does not count."""
+        metadata = obj["metadata"]
+        now = self.get(obj["kind"], metadata["name"], metadata.get("namespace", ""))
+        if now and now["metadata"]["uid"] == metadata["uid"]:
+            await self._ends.setdefault(metadata["uid"], asyncio.Event()).wait()
+
     def _place(self, obj: Object) -> tuple[dict[Key, Object], Key]:
         metadata = obj["metadata"]
         return self._kinds.setdefault(obj["kind"], {}), (metadata.get("namespace", ""), metadata["name"])
@@ -109,6 +117,8 @@ class Store:
         obj["metadata"]["resourceVersion"] = str(self.version)
         if gone:
             del objects[place]
+            if end := self._ends.pop(obj["metadata"]["uid"], None):
+                end.set()
         else:  # kept in order: DNS takes a snapshot for every question
             self._kinds[obj["kind"]] = dict(sorted({**objects, place: obj}.items()))
         self._told.pop(obj["kind"], None)

@@ -50,7 +50,7 @@ class Streams:
             raise Refused(400, f"the lab speaks websockets only, with {' or '.join(protocols)}")
         await socket.prepare(request)
         with suppress(ConnectionError):
-            await either(enter(socket, key, request), self._removal(pod))
+            await either(enter(socket, key, request), self.store.gone(pod))
         await socket.close()
         return socket
 
@@ -81,12 +81,6 @@ class Streams:
             await _carry(socket, {_DATA: reader}, {_DATA: writer})
         finally:
             writer.close()
-
-    async def _removal(self, pod: Object) -> None:
-        """Returns when the pod is no longer there."""
-        metadata = pod["metadata"]
-        while (now := self.store.get("Pod", metadata["name"], metadata["namespace"])) and now["metadata"]["uid"] == metadata["uid"]:
-            await self.store.newer(self.store.version)
 
 
 async def _carry(socket: web.WebSocketResponse, out: Readers, into: Writers) -> None:

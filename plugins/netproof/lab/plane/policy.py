@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
+from itertools import chain, product
 
 from netproof.lab.facts import FINISHED, among, is_part, key
 from netproof.lab.plane.model import ANY_PORT, Allow, Direction, Isolation, Peer, Pod, PortRange, contains, protocol_of
@@ -15,6 +15,7 @@ from netproof.lab.seams import Object, Snapshot
 
 Labels = Mapping[str, str]
 Peers = tuple[Peer, ...] | None
+Placed = Mapping[str, Sequence[Pod]]  # by namespace
 _ENDS: Mapping[Direction, str] = {"ingress": "from", "egress": "to"}
 
 
@@ -36,16 +37,18 @@ def pods(snapshot: Snapshot) -> tuple[Pod, ...]:
 
 def isolations(snapshot: Snapshot, node: str, world: Sequence[Pod]) -> tuple[Isolation, ...]:
     """The isolated pods of a node, by direction; `world`: those that policies can select."""
-    found, at_home = dict[tuple[str, Direction], list[Allow]](), defaultdict[str, list[Pod]](list)
+    found, placed = dict[tuple[str, Direction], list[Allow]](), defaultdict[str, list[Pod]](list)
     for pod in world:
-        at_home[pod.namespace].append(pod)
+        placed[pod.namespace].append(pod)
     namespaces = {item["metadata"]["name"]: item["metadata"].get("labels") or {} for item in snapshot.get("Namespace", ())}
     for policy in snapshot.get("NetworkPolicy", ()):
         spec, home = policy["spec"], policy["metadata"]["namespace"]
-        chosen = [pod for pod in at_home[home] if matches(spec.get("podSelector") or {}, pod.labels)]
+        chosen = [pod for pod in placed.get(home, ()) if matches(spec.get("podSelector") or {}, pod.labels)]
         subjects = [pod for pod in chosen if pod.node == node]
         for direction in _directions(spec) if subjects else ():
-            rules = [(_peers(rule.get(_ENDS[direction]), home, world, namespaces), rule.get("ports")) for rule in spec.get(direction) or ()]
+            rules = [
+                (_peers(rule.get(_ENDS[direction]), home, placed, namespaces), rule.get("ports")) for rule in spec.get(direction) or ()
+            ]
             for pod in subjects:
                 destination = pod if direction == "ingress" else None
                 allows = (allow for peers, ports in rules for allow in _allows(key(policy), peers, ports or (), destination, world))
@@ -77,22 +80,22 @@ def _directions(spec: Object) -> list[Direction]:
     return [direction for direction in _ENDS if direction.title() in given]
 
 
-def _peers(given: Sequence[Object] | None, home: str, world: Sequence[Pod], namespaces: Mapping[str, Labels]) -> Peers:
+def _peers(given: Sequence[Object] | None, home: str, placed: Placed, namespaces: Mapping[str, Labels]) -> Peers:
     """§ "If this field is empty or missing, this rule matches all"."""
     if not given:
         return None
-    return tuple(peer for one in given for peer in _peer(one, home, world, namespaces))
+    return tuple(peer for one in given for peer in _peer(one, home, placed, namespaces))
 
 
-def _peer(given: Object, home: str, world: Sequence[Pod], namespaces: Mapping[str, Labels]) -> Iterator[Peer]:
+def _peer(given: Object, home: str, placed: Placed, namespaces: Mapping[str, Labels]) -> Iterator[Peer]:
     """§ "If both are set, selects the pods matching podSelector in the namespaces selected by namespaceSelector"."""
     if block := given.get("ipBlock"):
         yield Peer(block["cidr"], tuple(block.get("except") or ()))
         return
     where = given.get("namespaceSelector")
-    for pod in world if given else ():
-        near = pod.namespace == home if where is None else matches(where, namespaces.get(pod.namespace, {}))
-        if near and matches(given.get("podSelector") or {}, pod.labels):
+    near = [home] if where is None else [name for name in placed if matches(where, namespaces.get(name, {}))]
+    for pod in chain.from_iterable(placed.get(name, ()) for name in near if given):
+        if matches(given.get("podSelector") or {}, pod.labels):
             yield from (Peer(address, pod=pod.key) for address in pod.addresses)
 
 

@@ -102,9 +102,10 @@ def _choices(spec: Object, kind: Kind, ends: Sequence[_Endpoint], node: str) -> 
 def _host_ports(snapshot: Snapshot, node: str) -> Iterator[Frontend]:
     for pod in snapshot.get("Pod", ()):
         spec, status = pod["spec"], pod.get("status") or {}
-        here = spec.get("nodeName") == node and not spec.get("hostNetwork") and status.get("phase") not in FINISHED
+        if spec.get("nodeName") != node or spec.get("hostNetwork") or status.get("phase") in FINISHED:
+            continue
         ports = [port for container in spec["containers"] for port in container.get("ports") or () if port.get("hostPort")]
-        for port, host in product(ports if here else (), node_addresses(node)):
+        for port, host in product(ports, node_addresses(node)):
             addresses = [entry["ip"] for entry in status.get("podIPs") or () if is_ipv6(entry["ip"]) == is_ipv6(host)]
             if addresses and port.get("hostIP") in (None, "", "::" if is_ipv6(host) else "0.0.0.0", host):
                 choice = Choice(tuple(Backend(one, port["containerPort"], node) for one in addresses))
