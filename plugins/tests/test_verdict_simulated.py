@@ -197,7 +197,7 @@ def test_a_network_that_denies_all_from_the_change_on_fails() -> None:
     assert not any(judgement.leaks for judgement in judgements)
 
 
-@pytest.mark.parametrize("network", [Network(lapses=((2.0, 4.0),)), Network(outages=((2.0, 4.0),))], ids=["opens", "closes"])
+@pytest.mark.parametrize("network", [Network(lapses=((1.5, 3.5),)), Network(outages=((1.5, 3.5),))], ids=["opens", "closes"])
 def test_a_network_that_flips_while_it_shall_be_stable_is_flaky(network: Network) -> None:
     judgements = runs(network, seeds=FEW)
     assert verdicts(judgements) == {FLAKY: len(FEW)}
@@ -206,7 +206,7 @@ def test_a_network_that_flips_while_it_shall_be_stable_is_flaky(network: Network
 
 
 def test_a_network_that_flips_for_ever_fails() -> None:
-    judgements = runs(Network(lapses=tuple((t, t + 1.5) for t in range(3, 60, 3))), seeds=FEW)
+    judgements = runs(Network(lapses=tuple((t, t + 1.0) for t in range(2, 60, 2))), seeds=FEW)
     assert verdicts(judgements) == {FAIL: len(FEW)}
     assert all(judgement.relapses > 1 for judgement in judgements)
 

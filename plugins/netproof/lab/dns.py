@@ -80,6 +80,9 @@ def _follow(type_: str, name: str, names: Names) -> Iterator[Record]:
         name = alias.data
 
 
+NAMING = ("Namespace", "Service", "EndpointSlice")  # what gives names
+
+
 def names(snapshot: Snapshot) -> Names:
     """All names that the objects give, and those above them."""
     found: dict[str, dict[Record, None]] = {zone: {} for zone in _ZONES}

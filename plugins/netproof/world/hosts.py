@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Sequence
 from typing import Any
+from zlib import crc32
 
 from netproof.model.flow import TCP, UDP
 from netproof.world import pods as probes
@@ -18,8 +19,10 @@ from netproof.world.world import World
 
 LETTER = "host"
 _LABELS = {"pod-security.kubernetes.io/enforce": "privileged"}
-_FIRST_PORT = 18100  # two ports a world: one on loopback for the runner, the other served, both on a network that worlds share
-_WORLDS = 16  # of a worker, and workers, that may share a node at once
+# Two ports a world: one on loopback for the runner, the other served, both on a network that worlds of other workers and runs share.
+# They lie below the NodePorts and the ports that systems choose by themselves.
+_FIRST_PORT, _PAIRS = 18100, 5900
+_WORLDS = 16  # of a worker that may stand at once
 
 
 def add(world: World, nodes: Sequence[Node]) -> None:
@@ -37,8 +40,9 @@ def served_port(world: World) -> int:
 
 
 def _control_port(world: World) -> int:
+    """Another one for each worker of a run and each of its worlds; runs begin apart."""
     worker, number = (int(re.sub(r"\D", "", text) or 0) for text in world.recipe.world.rsplit("-", 1))
-    return _FIRST_PORT + 2 * (worker % _WORLDS * _WORLDS + number % _WORLDS)
+    return _FIRST_PORT + 2 * ((crc32(world.recipe.run.encode()) + worker * _WORLDS + number % _WORLDS) % _PAIRS)
 
 
 def _pod(node: Node, world: World, control: int) -> dict[str, Any]:
