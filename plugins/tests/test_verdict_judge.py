@@ -282,6 +282,14 @@ def test_an_overloaded_machine_is_no_failure_of_the_network() -> None:
     assert judgement.cells[1].seen == "timed out, but an agent was starved"
 
 
+def test_whoever_was_answered_was_not_starved() -> None:
+    """In rounds that are made as bursts attempts are marked that were answered, though silence would have proven nothing."""
+    history = then(controlled({OPEN: allow("x/b"), TWIN: allow("x/b")}, limits=CAP_10), {OPEN: "X" * 13, TWIN: "S" * 13})
+    judgement = judge(replace(history, checked=True))
+    assert judgement.verdict is FAIL
+    assert judgement.cells[0].seen == "timed out"
+
+
 def test_a_relapse_that_ends_undecided_is_inconclusive() -> None:
     judgement = judge(shut("X.X" + "s" * 10, limits=CAP_10))
     assert (judgement.verdict, judgement.relapses) == (INCONCLUSIVE, 1)

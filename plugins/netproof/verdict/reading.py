@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from netproof.model.flow import Flow
 from netproof.model.history import Decision, History
-from netproof.model.outcome import Attempt, Probe, Round
+from netproof.model.outcome import Attempt, Outcome, Probe, Round
 from netproof.verdict.cell import grade
 from netproof.verdict.control import uncontrolled
 from netproof.verdict.course import Course, Sighting, State, burst_rounds, look, probes_of, settle_rounds
@@ -82,8 +82,9 @@ class Reading:
 
 
 def overloaded(rounds: Iterable[Round]) -> bool:
-    """Whether more than `OVERLOADED` of all attempts of these rounds were starved."""
-    tried = [attempt.starved for round_ in rounds for probe in round_.probes for attempt in probe.attempts]
+    """Whether more than `OVERLOADED` of all attempts of these rounds were starved, and not answered all the same."""
+    made = (attempt for round_ in rounds for probe in round_.probes for attempt in probe.attempts)
+    tried = [attempt.starved and attempt.outcome is not Outcome.CONNECTED for attempt in made]
     return sum(tried) > OVERLOADED * len(tried)
 
 
