@@ -220,7 +220,7 @@ def test_starved_attempts_are_left_out_of_the_count() -> None:
 
 
 def test_a_loss_does_not_hide_behind_starved_agents() -> None:
-    """Were the good ones of starved agents counted and their lost ones not, these 8 of 20 would be 1 of 12."""
+    """Were the good ones of starved agents counted and their lost ones not, these 8 of 20 would be 1 of 13."""
     history = story({OPEN: allow("x/b")}, {OPEN: "...."}, burst={OPEN: "." * 4 + "X" + "S" * 8 + "s" * 7})
     assert next_step(replace(history, checked=False)) is Step.BURST
     judgement = judge(bursting(bursting(history, {OPEN: "." * 4 + "S" * 8 + "s" * 7}), {OPEN: "S" * 20}))

@@ -33,3 +33,8 @@ def at_least(successes: int, attempts: int, rate: float) -> float:
 def excluded_rate(attempts: int, confidence: float) -> float:
     """The least rate that is excluded by that many attempts of which none succeeded; 1 where there are none."""
     return 1 - (1 - confidence) ** (1 / attempts) if attempts else 1.0
+
+
+def half_the_error(confidence: float) -> float:
+    """The confidence of each of two tests that together err no more often than `confidence` permits."""
+    return 1 - (1 - confidence) / 2

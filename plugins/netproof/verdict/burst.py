@@ -7,26 +7,25 @@ from collections.abc import Sequence
 
 from netproof.model.history import Decision, Limits
 from netproof.verdict.account import Account, count
-from netproof.verdict.binomial import exceeds, excluded_rate
+from netproof.verdict.binomial import excluded_rate, half_the_error
 from netproof.verdict.cell import Grade
+from netproof.verdict.loss import Tally
 
 EXCLUDES_CONFIDENCE = 0.95
 
 
-def loss(accounts: Sequence[Account]) -> tuple[int, int]:
-    """How many attempts on allowed flows were lost, and of how many that say anything."""
-    allowed = _of(Decision.ALLOW, accounts)
-    return sum(account.tally.lost for account in allowed), sum(account.tally.counted for account in allowed)
+def loss(accounts: Sequence[Account]) -> Tally:
+    """What became of the attempts on all allowed flows together."""
+    return sum((account.tally for account in accounts), Tally())
 
 
 def proven_loss(accounts: Sequence[Account], limits: Limits) -> str:
     """A sentence where the loss over all allowed flows is proven to be above the limit, else empty."""
-    lost, counted = loss(accounts)
-    if not exceeds(lost, counted, limits.loss, _half(limits.confidence)):
+    found = loss(accounts)
+    if not found.proven(limits):
         return ""
-    return (
-        f"{lost} of {counted} allowed attempts were lost, more than {_percent(limits.loss)} with {_percent(limits.confidence)} confidence"
-    )
+    rule = f"more than {_percent(limits.loss)} with {_percent(limits.confidence)} confidence"
+    return f"{found.lost} of {found.counted} allowed attempts were lost, {rule}"
 
 
 def confidence_of_one(accounts: Sequence[Account], limits: Limits) -> float:
@@ -35,7 +34,7 @@ def confidence_of_one(accounts: Sequence[Account], limits: Limits) -> float:
     Half of the permitted error goes to the test over all flows, half is shared among the flows: else every hundredth step with many
     flows at just the permitted loss would fail by chance on one of them.
     """
-    return 1 - (1 - _half(limits.confidence)) / max(1, len(_of(Decision.ALLOW, accounts)))
+    return 1 - (1 - half_the_error(limits.confidence)) / max(1, len(_of(Decision.ALLOW, accounts)))
 
 
 def excludes(accounts: Sequence[Account]) -> str:
@@ -48,11 +47,6 @@ def excludes(accounts: Sequence[Account]) -> str:
 
 def _of(decision: Decision, accounts: Sequence[Account]) -> list[Account]:
     return [account for account in accounts if account.promised.decision is decision]
-
-
-def _half(confidence: float) -> float:
-    """The confidence that leaves half the error."""
-    return 1 - (1 - confidence) / 2
 
 
 def _rounded_up(rate: float) -> float:

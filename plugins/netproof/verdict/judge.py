@@ -15,7 +15,6 @@ from netproof.model.verdict import Verdict, worst
 from netproof.verdict.account import Account, cell
 from netproof.verdict.burst import confidence_of_one, excludes, loss, proven_loss
 from netproof.verdict.first import allowed_from, is_first, shown
-from netproof.verdict.loss import tally_of
 from netproof.verdict.reading import Reading
 from netproof.verdict.settle import Step
 from netproof.verdict.watch import is_watch, judge_watch
@@ -49,7 +48,7 @@ def judge(history: History) -> Judgement:
     accounts = [Account.of(flow, reading) for flow in history.expected]
     lossy = proven_loss(accounts, history.limits) if reading.settled else ""
     cells = _cells(reading, accounts, lossy)
-    proofs, gaps, rest = _proofs(reading, cells), _gaps(reading), _rest(reading, cells, lossy)
+    proofs, gaps, rest = _proofs(reading, cells), _gaps(reading), _rest(reading, accounts, cells, lossy)
     deciding = proofs or gaps or rest
     return Judgement(
         verdict=worst(*(ground.verdict for ground in deciding)) if deciding else _best(reading),
@@ -92,9 +91,9 @@ def _gaps(reading: Reading) -> list[_Ground]:
     return [_Ground(Verdict.INCONCLUSIVE, text) for text in texts]
 
 
-def _rest(reading: Reading, cells: Sequence[Cell], lossy: str) -> list[_Ground]:
+def _rest(reading: Reading, accounts: Sequence[Account], cells: Sequence[Cell], lossy: str) -> list[_Ground]:
     grounds = _wrong(reading, cells) + ([_Ground(Verdict.FAIL, lossy)] if lossy else [])
-    return grounds + _undecided(reading, cells) + _thin(reading, grounds) + _relapsed(reading) + _slow(reading)
+    return grounds + _undecided(reading, cells) + _thin(reading, accounts, grounds) + _relapsed(reading) + _slow(reading)
 
 
 def _wrong(reading: Reading, cells: Sequence[Cell]) -> list[_Ground]:
@@ -112,10 +111,10 @@ def _undecided(reading: Reading, cells: Sequence[Cell]) -> list[_Ground]:
     return [_Ground(Verdict.INCONCLUSIVE, f"undecided{_causes(reading)}: {_names(found)}")] if found else []
 
 
-def _thin(reading: Reading, wrong: Sequence[_Ground]) -> list[_Ground]:
+def _thin(reading: Reading, accounts: Sequence[Account], wrong: Sequence[_Ground]) -> list[_Ground]:
     """A loss that is neither proven nor excluded, as most agents of the bursts were starved."""
-    limits, found = reading.history.limits, tally_of(reading.history)
-    if wrong or not reading.settled or not found.thin(limits.loss, limits.confidence):
+    found = loss(accounts)
+    if wrong or not reading.settled or not found.thin(reading.history.limits):
         return []
     told = f"{found.doubtful} allowed attempts in the burst timed out while an agent was starved"
     return [_Ground(Verdict.INCONCLUSIVE, f"too much may be lost: {told}, {found.counted} count; use fewer workers")]
@@ -154,13 +153,13 @@ def _best(reading: Reading) -> Verdict:
 
 def _well(reading: Reading, accounts: Sequence[Account], cells: Sequence[Cell]) -> str:
     """What is said of a step without complaint: what was promised of it, and what was only observed."""
-    converged, (lost, counted) = _converged(reading, accounts), loss(accounts)
+    converged, burst = _converged(reading, accounts), loss(accounts)
     said = []
     if converged is not None and is_first(reading.history):
         said.append(f"isolated from the first instant on, and what is allowed connected {converged:.2f} s later")
     elif converged is not None:
         said.append(f"as expected {converged:.1f} s after the change")
-        said[0] += f", {lost} of {counted} allowed attempts were lost" if lost else ""
+        said[0] += f", {burst.lost} of {burst.counted} allowed attempts were lost" if burst.lost else ""
     if observed := _observed(cells):
         said.append(f"observed: {observed}")
     return "; ".join(said) or "observed"

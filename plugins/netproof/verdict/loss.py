@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from netproof.model.history import Decision, Expectation, History
+from netproof.model.history import Decision, Expectation, History, Limits
 from netproof.model.outcome import Attempt
-from netproof.verdict.binomial import exceeds
+from netproof.verdict.binomial import exceeds, half_the_error
 from netproof.verdict.cell import Cause, Grade, grade
-from netproof.verdict.course import burst_rounds, probes_of
+from netproof.verdict.course import burst_rounds
 
 ENOUGH = 0.5  # of all attempts: were so many made by agents that were awake, what they say is what there is to say
 
@@ -30,11 +30,15 @@ class Tally:
     def __add__(self, other: Tally) -> Tally:
         return Tally(self.lost + other.lost, self.counted + other.counted, self.good + other.good, self.doubtful + other.doubtful)
 
-    def thin(self, rate: float, confidence: float) -> bool:
-        """Whether few attempts count, and only those that do not would prove a loss above `rate`."""
+    def proven(self, limits: Limits) -> bool:
+        """Whether too much is lost over all flows, by the test that has half of the permitted error."""
+        return exceeds(self.lost, self.counted, limits.loss, half_the_error(limits.confidence))
+
+    def thin(self, limits: Limits) -> bool:
+        """Whether few attempts count, and only with those that do not too much would be lost."""
         few = self.counted < ENOUGH * (self.lost + self.good + self.doubtful)
-        proven = exceeds(self.lost, self.counted, rate, confidence)
-        return few and not proven and exceeds(self.lost + self.doubtful, self.counted + self.doubtful, rate, confidence)
+        with_all = replace(self, lost=self.lost + self.doubtful, counted=self.counted + self.doubtful)
+        return few and not self.proven(limits) and with_all.proven(limits)
 
 
 def tally(attempts: Iterable[Attempt], promised: Expectation, late: float) -> Tally:
@@ -48,16 +52,8 @@ def tally(attempts: Iterable[Attempt], promised: Expectation, late: float) -> Ta
     return Tally(lost, lost + good.count(False), len(good), doubtful)
 
 
-def tally_of(history: History) -> Tally:
-    """That of all bursts of a history so far."""
-    found = Tally()
-    for round_ in burst_rounds(history):
-        for flow, probe in probes_of(round_).items():
-            if promised := history.expected.get(flow):
-                found += tally(probe.attempts, promised, history.limits.late)
-    return found
-
-
 def thin(history: History) -> bool:
     """Whether the bursts so far leave open whether too much is lost, and a further one would tell."""
-    return tally_of(history).thin(history.limits.loss, history.limits.confidence)
+    probes = [probe for round_ in burst_rounds(history) for probe in round_.probes if probe.flow in history.expected]
+    found = sum((tally(probe.attempts, history.expected[probe.flow], history.limits.late) for probe in probes), Tally())
+    return found.thin(history.limits)
