@@ -10,7 +10,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from itertools import zip_longest
 from typing import Any
 
 from aiohttp import web
@@ -19,6 +18,7 @@ from netproof.lab import faults
 from netproof.lab.api import make_app
 from netproof.lab.controllers import Controllers
 from netproof.lab.doors import Doors
+from netproof.lab.facts import unchanged
 from netproof.lab.faults import Fault
 from netproof.lab.kubelet import Kubelet
 from netproof.lab.machine import Machine
@@ -136,7 +136,7 @@ class DataPlane:
             await asyncio.sleep(self._delay(node))
             told = [snapshot.get(kind) for kind in KINDS]
             try:
-                if self.faults or any(one is not other for one, other in zip_longest(told, done)):
+                if self.faults or not unchanged(done, told):
                     await reconciler.reconcile(snapshot)
                     done = told
             except RulesRefused as error:  # what was in force still is; whoever looks at the lab's log sees why

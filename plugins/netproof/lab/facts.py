@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from operator import is_
 from typing import Any
 
 from netproof.lab.seams import Object
@@ -49,6 +50,11 @@ def condition(before: Iterable[Object], type_: str, *, holds: bool, reason: str 
 def among(labels: Mapping[str, str], expressions: Iterable[Mapping[str, Any]]) -> bool:
     """Whether labels meet all requirements (`matchExpressions`)."""
     return all(_OPERATORS[e["operator"]](labels.get(e["key"]), e.get("values") or ()) for e in expressions)
+
+
+def unchanged(before: Sequence[object], now: Sequence[object]) -> bool:
+    """Whether these are the very same, one by one: of two snapshots the kinds in which nothing was written between them."""
+    return len(before) == len(now) and all(map(is_, before, now))
 
 
 def is_part(part: Mapping[str, str], whole: Mapping[str, str]) -> bool:

@@ -7,7 +7,6 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
 from functools import lru_cache, partial
-from operator import is_
 from typing import TYPE_CHECKING
 
 from dns import flags, rcode, rdataclass, rdatatype, rrset
@@ -16,7 +15,7 @@ from dns.message import Message, from_wire, make_response
 from dns.name import root
 
 from netproof.lab.dns import FORMERR, NAMING, NOERROR, NOTIMP, REFUSED, Answer, Edit, Names, Question, answer, names
-from netproof.lab.facts import is_part, key
+from netproof.lab.facts import is_part, key, unchanged
 from netproof.lab.nodes import DNS_LABELS
 from netproof.lab.plumbing import listener
 from netproof.lab.seams import Runtime
@@ -88,7 +87,7 @@ class DnsServers:
         if self._known[0] != self._store.version:
             snapshot = self._store.snapshot()
             read = [snapshot.get(kind) for kind in NAMING]
-            known = self._known[1] if len(read) == len(self._read) and all(map(is_, read, self._read)) else names(snapshot)
+            known = self._known[1] if unchanged(self._read, read) else names(snapshot)
             self._read, self._known = read, (self._store.version, known)
         return self._edit(question, answer(question, self._known[1]))
 
