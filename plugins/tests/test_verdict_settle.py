@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import pytest
@@ -62,11 +63,32 @@ def test_a_flow_that_was_not_probed_is_undecided() -> None:
     assert next_step(after("..", "X ")) is STABILITY
 
 
-def test_stability_takes_some_agreeing_rounds_however_slow() -> None:
-    slow = after("....", "XXXX")
+def slowly(expected: Mapping[Flow, Expectation], seen: Mapping[Flow, str], limits: Limits = DEFAULT) -> Callable[[int], Step]:
+    """What comes after so many right rounds of a minute each."""
+    slow = then(controlled(expected, limits=limits), seen)
     rounds = slow.rounds[:1] + tuple(replace(r, ended=CHANGED + 60 * i) for i, r in enumerate(slow.rounds[1:], 1))
-    assert next_step(replace(slow, rounds=rounds[: 1 + AGREEING])) is STABILITY
-    assert next_step(replace(slow, rounds=rounds)) is BURST
+    return lambda right: next_step(replace(slow, rounds=rounds[: 1 + right]))
+
+
+def test_the_burst_is_a_further_look_at_what_one_slow_round_saw() -> None:
+    step = slowly(BOTH, {OPEN: ".", SHUT: "X"})
+    assert (step(0), step(1)) == (CANDIDATE, BURST)
+
+
+@pytest.mark.parametrize(
+    ("expected", "seen", "limits"),
+    [
+        (BOTH, {OPEN: "..", SHUT: "XX"}, NO_BURST),
+        (BOTH, {OPEN: "..", SHUT: "XX"}, Limits(burst_allowed=0)),
+        ({OPEN: allow("x/b"), SHUT: REFUSE}, {OPEN: "..", SHUT: "RR"}, DEFAULT),
+    ],
+    ids=["no burst", "none on allowed flows", "refused flows"],
+)
+def test_without_a_burst_on_every_flow_a_round_is_seen_again_however_slow(
+    expected: Mapping[Flow, Expectation], seen: Mapping[Flow, str], limits: Limits
+) -> None:
+    step = slowly(expected, seen, limits)
+    assert (step(AGREEING), step(AGREEING + 1) in (BURST, AFTERWARDS)) == (STABILITY, True)
 
 
 def test_stability_takes_its_time_however_many_rounds() -> None:

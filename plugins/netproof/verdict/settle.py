@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import enum
 
-from netproof.model.history import Decision, History
+from netproof.model.history import Decision, Expectation, History
 from netproof.model.outcome import Phase
 from netproof.verdict.control import attempts_at_control
 from netproof.verdict.course import Course, State, barren, burst_rounds, read
 from netproof.verdict.loss import thin
 
 AGREEING = 1
-"""Right rounds that must follow the first right one, however long they take; the burst is a further look."""
+"""Right rounds that must follow the first right one, however long they take, where the burst is no further look at every flow."""
 
 BURSTS = 3
 """How often a burst is tried that decides nothing on some flow."""
@@ -68,8 +68,9 @@ def next_step(history: History, known: Course | None = None) -> Step:
 
 
 def settled(history: History, course: Course) -> bool:
-    """Whether all was right and stayed so: for `AGREEING` more rounds, and for as long as `stability` says."""
-    return course.agreeing > AGREEING and course.right_until - course.right_began >= stability(history, course)
+    """Whether all was right and stayed so: for as long as `stability` says, and seen again, in the burst or in `AGREEING` more rounds."""
+    further = 0 if _seen_again(history) else AGREEING
+    return course.agreeing > further and course.right_until - course.right_began >= stability(history, course)
 
 
 def stability(history: History, course: Course) -> float:
@@ -100,5 +101,15 @@ def _wants_burst(history: History) -> bool:
 
 def _bursts(history: History) -> bool:
     """Whether a burst is wanted. Flows to be refused get none (ICMP errors are rate-limited), nor do observed ones."""
-    counts = {Decision.DENY: history.limits.burst_denied, Decision.ALLOW: history.limits.burst_allowed}
-    return any(counts.get(promised.decision, 0) > 0 for promised in history.expected.values())
+    return any(_attempts(promised, history) for promised in history.expected.values())
+
+
+def _seen_again(history: History) -> bool:
+    """Whether the burst will look at every flow of which something is promised."""
+    promised = [promise for promise in history.expected.values() if promise.decision is not Decision.OBSERVE]
+    return bool(promised) and all(_attempts(promise, history) for promise in promised)
+
+
+def _attempts(promised: Expectation, history: History) -> int:
+    """How many attempts on such a flow the burst makes."""
+    return {Decision.DENY: history.limits.burst_denied, Decision.ALLOW: history.limits.burst_allowed}.get(promised.decision, 0)
