@@ -23,7 +23,7 @@ kill-matrix: $(VENV)/ready lab-means ## every fault of the lab against the cases
 	$(VENV)/bin/python plugins/bench/kill_matrix.py
 
 test: $(VENV)/ready ## the project's own tests: no cluster, no Docker
-	$(PYTEST) plugins/tests -m "not kind" -n 3
+	$(PYTEST) plugins/tests -m "not kind" -n 4
 
 testbed: $(VENV)/ready ## what a kind cluster needs where no container registry can be reached; writes netproof.toml
 	.ci/testbed/up cilium metallb >/dev/null

@@ -37,7 +37,7 @@ def sets(features: frozenset[str], seed: int = 1) -> tuple[Drawn, ...]:
 @cache
 def policies(features: frozenset[str]) -> tuple[Object, ...]:
     palette = Palette.of(stage(features, Family.IPV4))
-    return tuple(policy(Dice(str(i)), palette, "p") for i in range(2000))
+    return tuple(policy(Dice(str(i)), palette, "p") for i in range(800))
 
 
 def digest(drawn: Collection[Drawn]) -> str:
