@@ -15,6 +15,7 @@ from netproof.model.verdict import Verdict, worst
 from netproof.oracle import Ruling
 from netproof.verdict.cell import evaluate
 from netproof.verdict.control import Side, refuse_unchanged
+from netproof.verdict.course import settle_rounds
 from netproof.verdict.judge import judge
 from netproof.verdict.reading import overloaded
 from netproof.world import restart, sentinel
@@ -298,10 +299,9 @@ class Case:
             yield from (p.flow for r in step.history.rounds if r.phase is Phase.SENTINEL for p in r.probes)
 
     def _carry_over(self, history: History) -> None:
-        """What connected in this step is a control for the next: its control rounds and the last of its stable ones."""
-        stable = [r for r in history.rounds if r.phase is Phase.STABILITY][-1:]
+        """What connected in this step is a control for the next: its control rounds and the last one before the burst."""
         controls = [r for r in history.rounds if r.phase is Phase.CONTROL and r not in self._prior]
-        self._prior += controls + [replace(r, phase=Phase.CONTROL) for r in stable]
+        self._prior += controls + [replace(r, phase=Phase.CONTROL) for r in settle_rounds(history)[-1:]]
 
     def _change(self, queued: Sequence[tuple[str, Object]], *, restarting: bool) -> None:
         if not restarting:
