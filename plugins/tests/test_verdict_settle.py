@@ -183,6 +183,14 @@ def test_the_cap_is_reached_by_wrong_rounds(rounds: str, step: Step) -> None:
     assert next_step(then(controlled({SHUT: DENY}, limits=CAP_10), {SHUT: rounds})) is step
 
 
+def test_a_round_that_began_before_the_cap_does_not_reach_it_however_long_it_took() -> None:
+    early = then(controlled({SHUT: DENY}, limits=CAP_10), {SHUT: "."})
+    slow = replace(early, rounds=(early.rounds[0], replace(early.rounds[1], ended=CHANGED + 12)))
+    assert next_step(slow) is CANDIDATE
+    at_cap = round_(Phase.CANDIDATE, CHANGED + 12, {SHUT: "."})
+    assert next_step(replace(slow, rounds=(*slow.rounds, at_cap))) is AFTERWARDS
+
+
 def test_after_the_cap_there_is_no_burst() -> None:
     assert next_step(then(controlled({SHUT: DENY}, limits=Limits(cap=10)), {SHUT: "." * 11})) is AFTERWARDS
 

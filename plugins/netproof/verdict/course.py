@@ -47,6 +47,7 @@ class Course:
 
     rounds: int = 0  # that were read
     state: State | None = None  # of the last one
+    began: float = 0.0  # the last one
     ended: float = 0.0  # the last one
     agreeing: int = 0  # right ones since the last wrong one
     right_began: float = 0.0  # the first of these
@@ -55,7 +56,7 @@ class Course:
 
     def after(self, round_: Round, state: State) -> Course:
         """The course with one more round."""
-        course = replace(self, rounds=self.rounds + 1, state=state, ended=round_.ended)
+        course = replace(self, rounds=self.rounds + 1, state=state, began=round_.began, ended=round_.ended)
         if state is State.UNDECIDED:
             return course
         if state is State.WRONG:

@@ -80,17 +80,19 @@ def stability(history: History, course: Course) -> float:
 
 
 def given_up(history: History, course: Course) -> bool:
-    """Whether settling ended without success; by what was seen, not by what a clock says: the last round must have ended past the cap.
+    """Whether settling ended without success; by what was seen, not by what a clock says.
 
-    A wrong one ends it there. An undecided one may hide either, so it is repeated a little longer: where nothing was right yet for
+    A wrong round ends it that began at the cap or later: one that began before says nothing of the cap, however long a busy machine
+    took for it. An undecided one may hide either, so it is repeated until a little past the cap: where nothing was right yet for
     `stable_least`, in stability until twice its time is over. A right one goes on to stability, however late.
     """
-    if course.state in (None, State.RIGHT):
-        return False
     end = history.changed + history.limits.cap
-    if course.state is State.UNDECIDED:
-        end = max(end, course.right_ended + 2 * stability(history, course)) if course.agreeing else end + history.limits.stable_least
-    return course.ended >= end
+    if course.state is State.WRONG:
+        return course.began >= end
+    if course.state is not State.UNDECIDED:
+        return False
+    after_right = course.right_ended + 2 * stability(history, course)
+    return course.ended >= (max(end, after_right) if course.agreeing else end + history.limits.stable_least)
 
 
 def _wants_burst(history: History) -> bool:
