@@ -3,6 +3,9 @@ VENV   := .venv
 PYTHON ?= python3
 PYTEST := $(VENV)/bin/pytest
 
+# Hundreds of processes of tests, workers and probes: what one of them has compiled serves all.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: run run-kind test testbed test-kind kill-matrix bench bench-policy lint help
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -14,7 +17,7 @@ $(VENV)/ready: pyproject.toml
 	touch $@
 
 run: $(VENV)/ready lab-means ## every suite on the embedded lab: no Docker, no cluster, no registry
-	$(PYTEST) --cluster=lab -n 20 --maxschedchunk=1
+	$(PYTEST) --cluster=lab -n 20 --maxschedchunk=1 -p no:pytest-kind -p no:hypothesispytest
 
 run-kind: $(VENV)/ready cluster-means ## every suite on a kind cluster with Cilium and MetalLB, removed afterwards
 	$(PYTEST) --cluster=kind --cni=cilium --loadbalancer=metallb -n 4
@@ -23,7 +26,7 @@ kill-matrix: $(VENV)/ready lab-means ## every fault of the lab against the cases
 	$(VENV)/bin/python plugins/bench/kill_matrix.py
 
 test: $(VENV)/ready ## the project's own tests: no cluster, no Docker
-	$(PYTEST) plugins/tests -m "not kind" -n 4
+	$(PYTEST) plugins/tests -m "not kind" -n 4 --dist worksteal
 
 testbed: $(VENV)/ready ## what a kind cluster needs where no container registry can be reached; writes netproof.toml
 	.ci/testbed/up cilium metallb >/dev/null
