@@ -67,7 +67,7 @@ def test_a_run_passes_and_says_what_it_is(tmp_path: Path) -> None:
 
 
 def test_a_fault_is_noticed_where_it_is(tmp_path: Path) -> None:
-    words = ("--netproof-fault=N40", "--netproof-cap=2", "-k", "NPI-02a/tcp or POD-01")
+    words = ("--netproof-fault=N40", "--netproof-cap=2", "-k", "NPI-02a and pod-ip or POD-01")
     code, said, report = run(tmp_path / "report", *words)
     assert code == 1, said
     results = {result["case"]: result for result in report["results"]}
@@ -75,6 +75,11 @@ def test_a_fault_is_noticed_where_it_is(tmp_path: Path) -> None:
     assert "-> x/b" in results[CASE]["reason"]  # the one node that stopped programming
     assert "-> x/a" not in results[CASE]["reason"]
     assert any("broken on purpose: N40" in note for note in report["notes"])
+
+    # the world in which a fail came again was put back, and serves the next case
+    bundles = [tmp_path / "report" / result["evidence"] / "objects.yaml" for result in results.values() if result["verdict"] == "fail"]
+    assert len(bundles) == 2
+    assert {number for number in "12345" for bundle in bundles if f"-main-{number}-x" in bundle.read_text()} == {"1", "2"}
 
 
 def test_changes_are_timed_and_a_new_pods_first_instant_is_seen(tmp_path: Path) -> None:

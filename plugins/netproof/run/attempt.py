@@ -55,6 +55,12 @@ class Attempt:
         return self.restored.closed
 
     @property
+    def put_back(self) -> bool:
+        """Whether the world is as it was before the case, and may serve the next: after a pass, and after a fail that was judged."""
+        judged = self.verdict in (Verdict.PASS, Verdict.OBSERVED, Verdict.UNSUPPORTED, Verdict.SLOW, Verdict.FAIL)
+        return judged and not self.left_closed and not self.restored.trouble
+
+    @property
     def leaks(self) -> bool:
         return any(step.judgement.leaks for step in self.steps)
 
@@ -122,7 +128,7 @@ def run_once(item: pytest.Function, case: Case, *, before: Sequence[str]) -> Att
     try:
         restored = case.restore()
     except INFRASTRUCTURE as trouble:
-        restored = Restored()
+        restored = Restored(trouble=str(trouble))
         verdict, reason = worst(verdict, Verdict.INCONCLUSIVE), f"{reason}; the world could not be restored: {trouble}".lstrip("; ")
     tags = (f"after: {', '.join(before[-5:])}",) if before and verdict is Verdict.FAIL else ()
     return Attempt(verdict, reason, tuple(case.steps), restored, error, tags, timings=case.stopwatch.timings())

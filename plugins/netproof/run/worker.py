@@ -239,7 +239,7 @@ class Worker:
 
     def _judge(self, item: pytest.Function, work: CaseAtWork) -> Attempt:
         first = run_once(item, work.case, before=self._done)
-        if first.verdict in (Verdict.PASS, Verdict.OBSERVED, Verdict.UNSUPPORTED, Verdict.SLOW) and not first.left_closed:
+        if first.verdict is not Verdict.FAIL and first.put_back:
             return first
         if not first.wants_confirmation:
             self._give_up_world()
@@ -250,7 +250,7 @@ class Worker:
         except Exception as error:
             return first.unconfirmed(error)
         again = run_once(item, work.case, before=[])
-        if again.verdict.failing:
+        if not again.put_back:
             self._give_up_world()
         return self._shrunk(first.confirmed_by(again), work)
 

@@ -49,11 +49,12 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """How it went to put the world back: the flows that still did not connect when time was up, and the rounds."""
+    """How it went to put the world back: the flows that still did not connect when time was up, the rounds, and what went wrong."""
 
     closed: tuple[Flow, ...] = ()
     rounds: tuple[Round, ...] = ()
     seconds: float = 0.0
+    trouble: str = ""
 
 
 @dataclass(slots=True)
