@@ -16,14 +16,17 @@ from netproof.lab.seams import Object, Snapshot
 Labels = Mapping[str, str]
 Peers = tuple[Peer, ...] | None
 Placed = Mapping[str, Sequence[Pod]]  # by namespace
+Said = Sequence[tuple[Pod, Direction, Sequence[Allow]]]  # what a policy says: the pods that it isolates, and what it allows them
 _ENDS: Mapping[Direction, str] = {"ingress": "from", "egress": "to"}
 
 
 class _Known:
-    """What was read off the objects last, which most often are the same for all nodes."""
+    """What was read off the objects last: most of them are the same for all nodes, and after a change."""
 
     objects: Sequence[Object] = ()
     pods: tuple[Pod, ...] = ()
+    ground: tuple[Sequence[Pod], Sequence[Object]] = ((), ())  # the pods and namespaces that policies were read with
+    policies: Mapping[int, tuple[Object, Said]] = {}  # by the identity of a policy: the policy, so that it stays the only one of it
 
 
 def pods(snapshot: Snapshot) -> tuple[Pod, ...]:
@@ -37,24 +40,43 @@ def pods(snapshot: Snapshot) -> tuple[Pod, ...]:
 
 def isolations(snapshot: Snapshot, node: str, world: Sequence[Pod]) -> tuple[Isolation, ...]:
     """The isolated pods of a node, by direction; `world`: those that policies can select."""
-    found, placed = dict[tuple[str, Direction], list[Allow]](), defaultdict[str, list[Pod]](list)
-    for pod in world:
-        placed[pod.namespace].append(pod)
-    namespaces = {item["metadata"]["name"]: item["metadata"].get("labels") or {} for item in snapshot.get("Namespace", ())}
-    for policy in snapshot.get("NetworkPolicy", ()):
-        spec, home = policy["spec"], policy["metadata"]["namespace"]
-        chosen = [pod for pod in placed.get(home, ()) if matches(spec.get("podSelector") or {}, pod.labels)]
-        subjects = [pod for pod in chosen if pod.node == node]
-        for direction in _directions(spec) if subjects else ():
-            rules = [
-                (_peers(rule.get(_ENDS[direction]), home, placed, namespaces), rule.get("ports")) for rule in spec.get(direction) or ()
-            ]
-            for pod in subjects:
-                destination = pod if direction == "ingress" else None
-                allows = (allow for peers, ports in rules for allow in _allows(key(policy), peers, ports or (), destination, world))
+    found = dict[tuple[str, Direction], list[Allow]]()
+    for said in _said(snapshot, world):
+        for pod, direction, allows in said:
+            if pod.node == node:
                 found.setdefault((pod.key, direction), []).extend(allows)
     places = [(pod, direction) for pod in world for direction in _ENDS if (pod.key, direction) in found]
     return tuple(Isolation(pod.key, pod.addresses, direction, tuple(found[pod.key, direction])) for pod, direction in places)
+
+
+def _said(snapshot: Snapshot, world: Sequence[Pod]) -> Iterator[Said]:
+    """What each policy says. One that is the same object as before, among the same pods and namespaces, says the same."""
+    spaces = snapshot.get("Namespace", ())
+    if world is not _Known.ground[0] or spaces is not _Known.ground[1]:
+        _Known.ground, _Known.policies = (world, spaces), {}
+    placed = defaultdict[str, list[Pod]](list)
+    for pod in world:
+        placed[pod.namespace].append(pod)
+    namespaces = {item["metadata"]["name"]: item["metadata"].get("labels") or {} for item in spaces}
+    known = _Known.policies
+    _Known.policies = {
+        id(policy): known.get(id(policy)) or (policy, tuple(_read(policy, world, placed, namespaces)))
+        for policy in snapshot.get("NetworkPolicy", ())
+    }
+    return (said for _, said in _Known.policies.values())
+
+
+def _read(
+    policy: Object, world: Sequence[Pod], placed: Placed, namespaces: Mapping[str, Labels]
+) -> Iterator[tuple[Pod, Direction, Sequence[Allow]]]:
+    spec, home = policy["spec"], policy["metadata"]["namespace"]
+    subjects = [pod for pod in placed.get(home, ()) if matches(spec.get("podSelector") or {}, pod.labels)]
+    for direction in _directions(spec) if subjects else ():
+        given = [(rule.get(_ENDS[direction]), rule.get("ports") or ()) for rule in spec.get(direction) or ()]
+        rules = [(_peers(peers, home, placed, namespaces), ports) for peers, ports in given]
+        for pod in subjects:
+            destination = pod if direction == "ingress" else None
+            yield pod, direction, tuple(allow for peers, ports in rules for allow in _allows(key(policy), peers, ports, destination, world))
 
 
 def matches(selector: Object, labels: Labels) -> bool:
