@@ -688,7 +688,7 @@ FAULTS = (
             Turn("NPB-02b/*", ("outside/b -> *",)),
             Turn("NPP-02c/*", ("outside/* -> *",)),
             # Unbroken, the node of the pod alone lets it in: one flow in these brackets.
-            Turn("NPB-06b/*", sees="observed: answered (outside/a -> only-x-a (NodePort of lab-1) TCP/?????, outside/a -> *"),
+            Turn("NPB-06b/*", sees="observed: answered by x/a (outside/a -> only-x-a (NodePort of lab-1) TCP/?????, outside/a -> *"),
             Turn("NPT-06d/*", ("outside/* -> *",)),
             Turn("NPT-06e/*", sees="*observed: answered (outside/*"),
             Turn("NPT-06f/*", sees="*answered (y/a -> only-a (NodePort of lab-1) TCP/?????, y/a -> only-a *"),
