@@ -56,9 +56,10 @@ class Attempt:
 
     @property
     def put_back(self) -> bool:
-        """Whether the world is as it was before the case, and may serve the next: after a pass, and after a fail that was judged."""
-        judged = self.verdict in (Verdict.PASS, Verdict.OBSERVED, Verdict.UNSUPPORTED, Verdict.SLOW, Verdict.FAIL)
-        return judged and not self.left_closed and not self.restored.trouble
+        """Whether the world is as it was before the case, and may serve the next: after a fail only where that was seen."""
+        judged = self.verdict in (Verdict.PASS, Verdict.OBSERVED, Verdict.UNSUPPORTED, Verdict.SLOW)
+        seen = self.verdict is Verdict.FAIL and bool(self.restored.rounds)
+        return (judged or seen) and not self.left_closed and not self.restored.trouble
 
     @property
     def leaks(self) -> bool:

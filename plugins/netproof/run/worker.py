@@ -96,6 +96,7 @@ class Worker:
         self._state: ClusterState | None = None
         self._world: World | None = None
         self._worlds = 0
+        self._blemished = False  # whether a fail was judged in the world that is there
         self._findings: Findings | None = None
         self._done: list[str] = []
         self._shrinkings = 0
@@ -222,6 +223,7 @@ class Worker:
     def _fresh(self) -> World:
         self._give_up_world()
         self._worlds += 1
+        self._blemished = False
         self._world = worlds.make(self._means(), self._worlds)
         return self._world
 
@@ -238,7 +240,7 @@ class Worker:
         return gate.alone(folder, self._means()) if item.get_closest_marker("disruptive") else gate.shared(folder)
 
     def _judge(self, item: pytest.Function, work: CaseAtWork) -> Attempt:
-        first = run_once(item, work.case, before=self._done)
+        first = self._first(item, work)
         if first.verdict is not Verdict.FAIL and first.put_back:
             return first
         if not first.wants_confirmation:
@@ -250,9 +252,21 @@ class Worker:
         except Exception as error:
             return first.unconfirmed(error)
         again = run_once(item, work.case, before=[])
+        self._blemished = again.verdict is Verdict.FAIL
         if not again.put_back:
             self._give_up_world()
         return self._shrunk(first.confirmed_by(again), work)
+
+    def _first(self, item: pytest.Function, work: CaseAtWork) -> Attempt:
+        """A run in the world at hand; once more in a fresh one, where evidence is missing which a fail before it may have spoiled."""
+        found = run_once(item, work.case, before=self._done)
+        if found.verdict is not Verdict.INCONCLUSIVE or not self._blemished:
+            return found
+        try:
+            work.case.again(self._fresh())
+        except Exception as error:
+            return found.unconfirmed(error)
+        return run_once(item, work.case, before=[])
 
     def _shrunk(self, attempt: Attempt, work: CaseAtWork) -> Attempt:
         """A generated set that failed, with the smallest that still does. What the tries did is gone with their worlds."""
