@@ -35,6 +35,7 @@ LABS = 6  # at once, each with one process of pytest: they wait most of the time
 SPARES = 2  # cases that must not mind, for each fault
 CAP = 3.0  # seconds; the unbroken lab agrees within two
 LIMIT = 60.0, 30.0  # seconds for a run, and for each of its cases
+SOAK = 0.02  # seconds more for each of its cases, and for each attempt on a flow in a longer burst
 _TWIN = "/ipv6/"  # in the id of a case's IPv6 twin
 
 # Why no fault kills a case, where that is so.
@@ -201,7 +202,7 @@ def _run(fault: Fault, nodes: Sequence[str], folder: str) -> str:
     options += [f"--netproof-burst={fault.burst}"] if fault.burst else []
     options += ["--netproof-family=both"] if any(_TWIN in node for node in nodes) else []
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, *nodes]
-    limit = LIMIT[0] + LIMIT[1] * len(nodes)
+    limit = LIMIT[0] + (LIMIT[1] + SOAK * (fault.burst or 0)) * len(nodes)
     try:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=limit)
     except subprocess.TimeoutExpired:
