@@ -57,9 +57,8 @@ class Attempt:
     @property
     def put_back(self) -> bool:
         """Whether the world is as it was before the case, and may serve the next: after a fail only where that was seen."""
-        judged = self.verdict in (Verdict.PASS, Verdict.OBSERVED, Verdict.UNSUPPORTED, Verdict.SLOW)
         seen = self.verdict is Verdict.FAIL and bool(self.restored.rounds)
-        return (judged or seen) and not self.left_closed and not self.restored.trouble
+        return (seen or not self.verdict.failing) and not self.left_closed and not self.restored.trouble
 
     @property
     def leaks(self) -> bool:
