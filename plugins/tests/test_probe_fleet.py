@@ -311,16 +311,30 @@ def stop_for(net: Net, name: str, seconds: float) -> None:
         time.sleep(seconds)
 
 
+@pytest.mark.parametrize(("seconds", "proves"), [(0.35, True), (0.65, False)])
 @pytest.mark.parametrize("name", ["a", "b"])
-def test_starvation_at_either_end_is_known(net: Net, fleet: Fleet, name: str) -> None:
-    """An agent that got no processor for 0.4 s: silence of that time proves nothing, at either end of the flow."""
-    timer = threading.Timer(0.2, stop_for, [net, name, 0.4])
+def test_starvation_at_either_end_is_known(net: Net, fleet: Fleet, name: str, seconds: float, proves: bool) -> None:  # noqa: FBT001
+    """An agent that got no processor for most of an attempt proves nothing by its silence, at either end of the flow."""
     denied, elsewhere = net.flow("a", "b", UDP(8081)), net.flow("c", "d", UDP(8081))
     with net.rule("a", "b", "ipproto", "udp", "dport", "8081"), net.rule("c", "d", "ipproto", "udp", "dport", "8081"):
+        fleet.round([denied, elsewhere], Phase.CANDIDATE)  # from here on it is known what their queues spill
+        timer = threading.Timer(0.15, stop_for, [net, name, seconds])
         timer.start()
         probes = {probe.flow: probe.attempts for probe in fleet.round([denied, elsewhere], Phase.CANDIDATE).probes}
-    assert [(attempt.outcome, attempt.starved) for attempt in probes[denied]] == [(Outcome.TIMED_OUT, True)] * 3
+    assert [(attempt.outcome, attempt.starved) for attempt in probes[denied]] == [(Outcome.TIMED_OUT, not proves)] * 3
     timer.join()
+
+
+def test_what_waits_in_a_queue_is_told_as_received(net: Net, fleet: Fleet) -> None:
+    """An agent that is asked what it received reads first what came before the question."""
+    flows = [net.flow("a", "b", UDP(8081)), net.flow("a", "b", TCP(8080))]
+    net.processes["b"].send_signal(signal.SIGSTOP)
+    timer = threading.Timer(1.5, net.processes["b"].send_signal, [signal.SIGCONT])
+    timer.start()
+    tried = [attempt for probe in fleet.round(flows, Phase.CANDIDATE).probes for attempt in probe.attempts]
+    timer.join()
+    assert [(attempt.received, attempt.starved) for attempt in tried] == [(True, True)] * 6
+    assert all(attempt.outcome is not Outcome.CONNECTED for attempt in tried)
 
 
 def _there(sock: socket.socket) -> bytes:

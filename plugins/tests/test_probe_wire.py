@@ -83,6 +83,47 @@ def test_a_lag_that_left_time_enough_starves_nobody() -> None:
     assert reader(sight).attempt(entry(took=3.0), []).starved
 
 
+def test_a_lag_that_is_told_twice_counts_once() -> None:
+    """An agent that is a flow's source and another's destination tells its lags with both answers, on clocks compared anew."""
+    sight = Sight()
+    for offset in (100.0, 100.001):
+        sight.add_lags("x/b", [(1.2, 2.0), (2.5, 3.0)], offset)
+    assert [reader(sight).attempt(entry(took=took), []).starved for took in (2.0, 2.1)] == [True, False]
+
+
+def test_where_no_queue_spilt_a_short_awakening_is_enough() -> None:
+    """What waits in a queue is read when its end awakes. Both ends must say so, each time that they are asked."""
+    lags = {"x/a": [(1.0, 1.3)], "x/b": [(1.2, 1.6)]}
+
+    def starved(*spills: tuple[str, int | None, int | None], took: float = 0.9) -> bool:
+        sight = Sight()
+        for agent, times in lags.items():
+            sight.add_lags(agent, times, 100.0)
+        for spill in spills:
+            sight.add_spill(*spill)
+        return reader(sight).attempt(entry(took=took), []).starved
+
+    unspilt = (("x/a", 5, 5), ("x/b", 0, 0))
+    assert not starved(*unspilt)
+    assert starved(*unspilt, took=0.75)
+    assert starved()
+    assert starved(("x/a", 5, 5))
+    for spill in (("x/b", 0, 1), ("x/b", None, 0), ("x/b", None, None), ("x/a", 5, 6)):
+        assert starved(*unspilt, spill)
+        assert starved(spill, *unspilt)
+
+
+def test_a_name_server_tells_of_no_queue() -> None:
+    """So a question is doubted as soon as the one who asked was away."""
+    sight = Sight()
+    sight.add_lags("x/a", [(1.0, 1.3)], 100.0)
+    sight.add_spill("x/a", 0, 0)
+    asked = Flow("x/a", "x/a", "10.96.0.10", UDP(53), question=Question(("a.b",), "A"))
+    assert Reader([asked], Faces(), sight, 100.0, 0.0).attempt(entry(), []).starved
+    told = Sight(lags=sight.lags, unspilt={"x/a": True, "x/b": True})
+    assert not reader(told).attempt(entry(), []).starved
+
+
 def test_in_a_burst_who_connected_is_starved_where_silence_would_have_been() -> None:
     """Else its starved time-outs are left out, its answers are counted, and a loss hides."""
     sight = Sight()

@@ -53,6 +53,7 @@ GRACE = 0.25  # for the answer, where a connection stood only just before its ti
 TICK = 0.05  # what a lag is measured to: of those that starve an attempt each is three times as long
 RESTING_TICK = 0.1  # after two seconds without an event: an idle agent costs a node next to nothing
 NOTABLE_LAG = 0.05
+CATCHING_UP = 0.5  # until what came in so far is read, before it is told what did
 PORT_REST = 180.0  # no 5-tuple again within this
 # No NodePorts: where the agent is on the node's network, a data plane may take an answer to such a port for a new connection.
 PORTS = (range(10240, 30000), range(32768, 65536))
@@ -113,6 +114,8 @@ class Loop:
         self.due = self.now + TICK
         self.gone: set[int] = set()  # descriptors dropped since the last poll: its events may not be for their next owners
         self.lags: collections.deque[tuple[float, float]] = collections.deque(maxlen=256)
+        self.idle = False  # nothing had come in when we last looked
+        self.curious: list[tuple[float, Callable[[], None]]] = []  # who waits for that, and until when at most
 
     def at(self, when: float, call: Callable[[], None]) -> Timer:
         self.serial += 1
@@ -140,8 +143,8 @@ class Loop:
         """Events before timers: what came in while we were away is seen before anybody's time is called over."""
         ahead = min(self.due, self.timers[0][0] if self.timers else self.due) - time.monotonic()
         self.gone.clear()
-        events = self.poller.poll(max(0.0, ahead))
-        self.now = time.monotonic()
+        events = self.poller.poll(0.0 if self.curious else max(0.0, ahead))
+        self.now, self.idle = time.monotonic(), not events
         self.busy = self.now if events else self.busy
         self.tick()
         for fd, mask in events:
@@ -149,6 +152,17 @@ class Loop:
             if handler and fd not in self.gone:
                 guarded(handler, mask)
         self.expire()
+        self.catch_up()
+
+    def when_idle(self, call: Callable[[], None], *, within: float) -> None:
+        """Call it once all that came in is read, or when the time is over: `idle` says which."""
+        self.curious.append((time.monotonic() + within, call))
+
+    def catch_up(self) -> None:
+        ready = [call for until, call in self.curious if self.idle or self.now >= until]
+        self.curious = [waiting for waiting in self.curious if waiting[1] not in ready]
+        for call in ready:
+            guarded(call)
 
     def tick(self) -> None:
         """The tick measures lag: of a busy loop, and of a process that got no processor."""
@@ -214,8 +228,8 @@ class Nonces:
 class Guest:
     """An accepted connection of the pod network, until it has its answer."""
 
-    def __init__(self, sock: socket.socket, born: float) -> None:
-        self.sock, self.born, self.data, self.kept = sock, born, b"", False
+    def __init__(self, sock: socket.socket, peer: tuple[Any, ...], born: float) -> None:
+        self.sock, self.peer, self.born, self.data, self.kept = sock, peer, born, b"", False
 
 
 class Server:
@@ -296,11 +310,11 @@ class Server:
     def accept(self, listener: socket.socket) -> None:
         for _ in range(64):
             try:
-                sock, _peer = listener.accept()
+                sock, peer = listener.accept()
             except OSError:  # nothing more, or gone already
                 return
             sock.settimeout(0)
-            guest = Guest(sock, self.loop.now)
+            guest = Guest(sock, peer, self.loop.now)
             self.guests[sock.fileno()] = guest
             self.loop.watch(sock.fileno(), IN, lambda _mask, guest=guest: self.read(guest))  # type: ignore[misc]
             if len(self.guests) > GUESTS:
@@ -342,7 +356,7 @@ class Server:
         *lines, guest.data = (guest.data + data).split(b"\n")
         guest.born = self.loop.now
         try:
-            answers = [self.answer(line, guest.sock.getpeername()) for line in lines]
+            answers = [self.answer(line, guest.peer) for line in lines]
             if not data or not all(answers) or len(guest.data) > LONGEST_LINE:
                 raise ValueError
             guest.sock.send(b"".join(answers))
@@ -351,7 +365,7 @@ class Server:
 
     def reply(self, guest: Guest) -> None:
         try:
-            answer = self.answer(guest.data[:-1], guest.sock.getpeername())
+            answer = self.answer(guest.data[:-1], guest.peer)
             if not answer:
                 raise ValueError
             guest.sock.send(answer)
@@ -944,8 +958,8 @@ class Job:
 
     def end(self, **result: Any) -> None:
         ended = time.monotonic()
-        lags = self.agent.loop.lagged(self.began)
-        self.result = {"id": self.id, "began": self.began, "ended": ended, "who": list(self.faces), "lags": lags, **result}
+        strain = {"lags": self.agent.loop.lagged(self.began), "spilt": spilt()}
+        self.result = {"id": self.id, "began": self.began, "ended": ended, "who": list(self.faces), **strain, **result}
         self.deliver()
 
     def deliver(self) -> None:
@@ -1424,9 +1438,15 @@ class Agent:
         runner.session.jobs[message["job"]].stop()
         return {}
 
-    def seen(self, _runner: Runner, message: dict[str, Any]) -> dict[str, Any]:
-        lags = self.loop.lagged(message.get("since", 0.0))
-        return {"flows": self.server.nonces.seen(message["nonce"]), "lags": lags, "clock": time.monotonic()}
+    def seen(self, runner: Runner, message: dict[str, Any]) -> None:
+        """What came in with that nonce; once all is read that came in before the question, so that what is not there did not arrive."""
+
+        def tell() -> None:
+            lags, flows = self.loop.lagged(message.get("since", 0.0)), self.server.nonces.seen(message["nonce"])
+            spill = spilt() if self.loop.idle else None
+            runner.tell({"id": message["id"], "flows": flows, "lags": lags, "spilt": spill, "clock": time.monotonic()})
+
+        self.loop.when_idle(tell, within=CATCHING_UP)
 
     def told_first(self, _runner: Runner, _message: dict[str, Any]) -> dict[str, Any]:
         """What this pod saw first: in its main container (None while that goes on), and in its init container if there was one."""
@@ -1522,6 +1542,34 @@ def kibibytes(path: str, wanted: dict[str, str]) -> dict[str, int]:
     except OSError:
         return {}
     return {wanted[line[0]]: int(line[1]) for line in words if line and line[0] in wanted}
+
+
+def spilt() -> int | None:
+    """How many packets queues had no room for, as nobody read them in time: the sockets' of this network, the input queues of the node.
+
+    That is a busy machine's doing. None where the kernel does not say.
+    """
+    try:
+        queues = [int(line.split()[1], 16) for line in lines("/proc/net/softnet_stat")]
+        sockets = {**pairs(lines("/proc/net/snmp")), **pairs(lines("/proc/net/netstat"))}
+        six = {words[0]: int(words[1]) for words in map(str.split, lines("/proc/net/snmp6"))} if socket.has_ipv6 else {}
+        return sum(queues) + sockets["Udp: RcvbufErrors"] + sockets["TcpExt: ListenDrops"] + six.get("Udp6RcvbufErrors", 0)
+    except (OSError, ValueError, KeyError, IndexError):
+        return None
+
+
+def lines(path: str) -> list[str]:
+    with open(path, encoding="ascii") as file:  # noqa: PTH123
+        return file.readlines()
+
+
+def pairs(text: list[str]) -> dict[str, int]:
+    """The counters of a file that has a line of names before each line of numbers."""
+    found = {}
+    for names, numbers in zip(text[::2], text[1::2]):  # noqa: B905 - Python 3.10's
+        kind, *columns = names.split()
+        found.update({f"{kind} {column}": int(number) for column, number in zip(columns, numbers.split()[1:])})  # noqa: B905
+    return found
 
 
 def sha256(text: str) -> str:

@@ -94,6 +94,7 @@ class Fleet:
         self._clock = clock
         self._streams: dict[str, Stream] = {}
         self._faces = Faces()
+        self._spilt: dict[str, int | None] = {}  # by agent, what its queues had no room for when it last told
         self._holding: set[str] = set()  # agents with connections that attempts share
         self._lock = threading.Lock()  # agents are added by several threads
         self._closed = threading.Event()
@@ -150,6 +151,7 @@ class Fleet:
         """Forget an agent whose pod is gone or going; nothing happens where there is none."""
         stream = self._streams.pop(name, None)
         if stream:
+            self._spilt.pop(name, None)
             self._faces.drop(name)
             stream.close()
 
@@ -339,7 +341,7 @@ class Job:
             except (AgentLost, AgentRefused) as error:
                 self.fail(source, str(error))
             else:
-                self._sight.add_lags(source, answers[source]["lags"], self._fleet._streams[source].offset)
+                self._hear(source, answers[source])
         return answers
 
     def look(self) -> None:
@@ -356,7 +358,13 @@ class Job:
                 self._fleet.note(f"what {name} received is not known: {error}")
             else:
                 self._sight.add_seen(name, answer["flows"])
-                self._sight.add_lags(name, answer["lags"], stream.offset)
+                self._hear(name, answer)
+
+    def _hear(self, agent: str, answer: Mapping[str, Any]) -> None:
+        """What an agent tells of itself, whatever it was asked."""
+        before, self._fleet._spilt[agent] = self._fleet._spilt.get(agent), answer["spilt"]
+        self._sight.add_spill(agent, before, answer["spilt"])
+        self._sight.add_lags(agent, answer["lags"], self._fleet._streams[agent].offset)
 
     def follow(self, settle: Settle, until: float) -> bool:
         """Look at a running watch until `settle` is content. False where it never was."""

@@ -12,6 +12,9 @@ from netproof.probe.stream import Identity
 
 STARVED = 0.15  # seconds of lag at either end after which silence proves nothing
 AWAKE = 0.75  # seconds of an attempt with both ends awake in which an answer would have been seen, whatever else they slept
+# The same where no queue of either end spilt anything: what waited there was read when its end awoke, so that who slept has only that
+# much less time to answer, which takes a hundredth of this.
+AWAKE_UNSPILT = 0.4
 
 Meant = Mapping[Flow, Collection[str]]  # who may answer on flows that lead to no agent in particular
 ANYBODY: Meant = {}
@@ -99,6 +102,11 @@ class Sight:
     meant: Meant = field(default_factory=dict)
     lags: dict[str, list[tuple[float, float]]] = field(default_factory=dict)  # by agent, on the runner's clock
     received: dict[int, dict[str, int]] = field(default_factory=dict)  # flow index -> agent -> mask of attempts
+    unspilt: dict[str, bool] = field(default_factory=dict)  # by agent that was asked, whether all its queues had room for all that came
+
+    def add_spill(self, agent: str, before: int | None, after: int | None) -> None:
+        """Two readings of how much an agent's queues spilt; None where it is not known."""
+        self.unspilt[agent] = self.unspilt.get(agent, True) and before is not None and before == after
 
     def add_lags(self, agent: str, lags: Iterable[Sequence[float]], offset: float) -> None:
         self.lags.setdefault(agent, []).extend((start + offset, end + offset) for start, end in lags if end - start > STARVED)
@@ -114,9 +122,14 @@ class Sight:
 
     def starved(self, flow: Flow, began: float, ended: float) -> bool:
         """Whether the loop of either end was away during that time, and left too little of it for an answer to be seen."""
-        met = {agent: away for agent in self._ends(flow) if (away := self._away(agent, began, ended)) is not None}
+        ends = self._ends(flow)
+        met = {agent: away for agent in ends if (away := self._away(agent, began, ended)) is not None}
+        if not met:
+            return False
+        if not flow.question and all(self.unspilt.get(agent) for agent in ends):
+            return ended - began - max(met.values()) < AWAKE_UNSPILT
         source = met.pop(flow.source, 0.0)
-        return bool(met or source) and ended - began - source - max(met.values(), default=0.0) < AWAKE
+        return ended - began - source - max(met.values(), default=0.0) < AWAKE
 
     def _ends(self, flow: Flow) -> set[str]:
         if flow.destination in self.lags or flow.question:  # a name server is no agent
@@ -125,8 +138,17 @@ class Sight:
 
     def _away(self, agent: str, began: float, ended: float) -> float | None:
         """Seconds of that time in which the agent was away; None where it never was."""
-        met = [min(end, ended) - max(start, began) for start, end in self.lags.get(agent, ()) if start < ended and end > began]
-        return sum(met) if met else None
+        met = sorted((max(start, began), min(end, ended)) for start, end in self.lags.get(agent, ()) if start < ended and end > began)
+        return _length(met) if met else None
+
+
+def _length(spans: Iterable[tuple[float, float]]) -> float:
+    """Seconds that sorted spans cover together: an agent that is asked twice tells the same lag twice."""
+    covered, until = 0.0, float("-inf")
+    for start, end in spans:
+        covered += max(0.0, end - max(start, until))
+        until = max(until, end)
+    return covered
 
 
 @dataclass(frozen=True, slots=True)
