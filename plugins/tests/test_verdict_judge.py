@@ -226,7 +226,7 @@ def test_at_the_cap_nothing_is_excluded_and_nothing_is_slow() -> None:
 
 
 def test_the_causes_are_those_of_the_last_round() -> None:
-    assert "undecided (1 broken): " in judge(shut("o" * 12 + "b", limits=CAP_10)).reason
+    assert "undecided (1 broken): " in judge(shut("o" * 15 + "b", limits=CAP_10)).reason
 
 
 def test_a_cell_tells_what_was_decided_last() -> None:
@@ -246,7 +246,7 @@ OVERLOADED = ", more than a fifth of all attempts starved: use fewer workers, or
 )
 def test_undecided_up_to_the_cap_is_inconclusive_with_its_cause(letter: str, cause: str) -> None:
     for expectation in (DENY, allow("x/b"), REFUSE):
-        judgement = judge(shut(letter * 13, expectation, CAP_10))
+        judgement = judge(shut(letter * 16, expectation, CAP_10))
         assert judgement.verdict is INCONCLUSIVE
         assert f"undecided ({cause}{OVERLOADED if letter == 's' else ''}): {SHUT}: " in judgement.reason
         assert cell(judgement).verdict is INCONCLUSIVE
@@ -254,21 +254,21 @@ def test_undecided_up_to_the_cap_is_inconclusive_with_its_cause(letter: str, cau
 
 
 def test_silent_is_named() -> None:
-    assert "accepted, but silent (HTTP/1.1 503): something else answers for the peer" in judge(shut("o" * 13, limits=CAP_10)).reason
+    assert "accepted, but silent (HTTP/1.1 503): something else answers for the peer" in judge(shut("o" * 16, limits=CAP_10)).reason
 
 
 def test_what_was_wrong_before_the_agents_broke_fails_nobody() -> None:
-    assert judge(shut(".." + "b" * 11, limits=CAP_10)).verdict is INCONCLUSIVE
+    assert judge(shut(".." + "b" * 14, limits=CAP_10)).verdict is INCONCLUSIVE
 
 
 def test_what_was_right_before_the_agents_broke_passes_nobody() -> None:
-    judgement = judge(shut("X" + "b" * 12, limits=CAP_10))
+    judgement = judge(shut("X" + "b" * 15, limits=CAP_10))
     assert judgement.verdict is INCONCLUSIVE
     assert judgement.converged is None
 
 
 def test_a_wrong_cell_fails_beside_an_undecided_one() -> None:
-    judgement = judge(both("X" * 13, "b" * 13, CAP_10))
+    judgement = judge(both("X" * 16, "b" * 16, CAP_10))
     assert judgement.verdict is FAIL
     assert [c.verdict for c in judgement.cells] == [FAIL, INCONCLUSIVE]
     assert "undecided (1 broken)" in judgement.reason

@@ -212,13 +212,15 @@ def test_a_runner_that_slept_past_the_cap_looks_once_more() -> None:
     assert next_step(woken) is STABILITY
 
 
-def test_undecided_rounds_past_the_cap_are_repeated_a_little() -> None:
+def test_undecided_rounds_past_the_cap_are_repeated_for_half_of_it() -> None:
     at_cap = then(controlled({SHUT: DENY}, limits=CAP_10), {SHUT: "." * 9 + "ss"})
     assert next_step(at_cap) is CANDIDATE
     assert next_step(then(at_cap, {SHUT: "."})) is AFTERWARDS
     assert next_step(then(at_cap, {SHUT: "X"})) is STABILITY
-    assert next_step(then(at_cap, {SHUT: "s"})) is CANDIDATE
-    assert next_step(then(at_cap, {SHUT: "ss"})) is AFTERWARDS
+    assert next_step(then(at_cap, {SHUT: "sss"})) is CANDIDATE
+    assert next_step(then(at_cap, {SHUT: "ssss."})) is AFTERWARDS
+    assert next_step(then(at_cap, {SHUT: "ssssX"})) is STABILITY
+    assert next_step(then(at_cap, {SHUT: "sssss"})) is AFTERWARDS
 
 
 def test_undecided_rounds_in_stability_are_repeated_up_to_the_cap() -> None:

@@ -46,7 +46,7 @@ class Agents:
 def made(agents: Agents, entries: int, **limits: Any) -> tuple[int, int, int]:
     """Parts, attempts on the closed flow, attempts on the open one."""
     runner: Any = SimpleNamespace(fleet=agents, clock=Clock(), budget=Budget(entries=entries, clock=Clock()))
-    rounds = list(burst(runner, EXPECTED, Limits(**limits), {}, lambda *_: None, rate=6000.0))
+    rounds = list(burst(runner, EXPECTED, Limits(**limits), {}, lambda *_: None))
     sums = (sum(part.get(flow, 0) for part in agents.asked) for flow in EXPECTED)
     assert {round_.phase for round_ in rounds} == {Phase.BURST}
     return len(rounds), *sums

@@ -23,6 +23,9 @@ AGREEING = 1
 BURSTS = 3
 """How often a burst is tried that decides nothing on some flow."""
 
+DOUBTED = 0.5
+"""Of the cap: for so long after it an undecided round is repeated, where nothing was right yet."""
+
 CONTROL_ROUNDS = 3
 """Rounds in which a control may fail to connect before the case is given up."""
 
@@ -83,8 +86,8 @@ def given_up(history: History, course: Course) -> bool:
     """Whether settling ended without success; by what was seen, not by what a clock says.
 
     A wrong round ends it that began at the cap or later: one that began before says nothing of the cap, however long a busy machine
-    took for it. An undecided one may hide either, so it is repeated until a little past the cap: where nothing was right yet for
-    `stable_least`, in stability until twice its time is over. A right one goes on to stability, however late.
+    took for it. An undecided one may hide either, so it is repeated past the cap: where nothing was right yet for half of it (`DOUBTED`),
+    in stability until twice its time is over. A right one goes on to stability, however late.
     """
     end = history.changed + history.limits.cap
     if course.state is State.WRONG:
@@ -92,7 +95,12 @@ def given_up(history: History, course: Course) -> bool:
     if course.state is not State.UNDECIDED:
         return False
     after_right = course.right_ended + 2 * stability(history, course)
-    return course.ended >= (max(end, after_right) if course.agreeing else end + history.limits.stable_least)
+    return course.ended >= (max(end, after_right) if course.agreeing else end + doubted(history))
+
+
+def doubted(history: History) -> float:
+    """For how many seconds after the cap an undecided round is repeated: a machine that is busy for seconds shall not cost the verdict."""
+    return max(history.limits.stable_least, DOUBTED * history.limits.cap)
 
 
 def _wants_burst(history: History) -> bool:

@@ -26,9 +26,9 @@ def burst(
     meant: Mapping[Flow, Collection[str]],
     progress: Progress,
     *,
-    rate: float,
+    repeated: int = 0,
 ) -> Iterator[Round]:
-    """The rounds of the burst, one or more, all of phase BURST; `rate`: attempts a second.
+    """The rounds of the burst, one or more, all of phase BURST; `repeated`: how often it was tried before.
 
     A large burst that nobody asked for is made smaller, and what the tables have no room for is left out; with `limits.whole` neither is
     done, and room is waited for. A leak ends it.
@@ -38,7 +38,7 @@ def burst(
     while True:
         part = _part(runner, left)
         if part:
-            seen = runner.fleet.burst(part, rate=rate, meant=meant)
+            seen = runner.fleet.burst(part, rate=_rate(runner, sum(part.values()), repeated), meant=meant)
             yield seen
             runner.budget.spend(sum(part.values()))
             left = {flow: rest for flow, count in left.items() if (rest := count - part.get(flow, 0)) > 0}
@@ -53,6 +53,11 @@ def burst(
         what = f"burst of {total:,} attempts, {made:,} made" + ("" if part else ", waiting for room in the connection tables")
         progress(what, runner.clock() - began, runner.budget.lasts(total))
         Event().wait(0.0 if part else LOOK_AGAIN)
+
+
+def _rate(runner: Runner, attempts: int, repeated: int) -> float:
+    """Attempts a second. A repeat is slower and lasts for seconds, so that one pause of a busy machine does not meet all of it."""
+    return min(runner.budget.rate / (1 + repeated), attempts / repeated) if repeated else runner.budget.rate
 
 
 def _leaks(seen: Round, expected: Mapping[Flow, Expectation], late: float) -> bool:

@@ -111,7 +111,7 @@ def _settle(runner: Runner, script: Script, history: History, progress: Progress
             history = replace(history, checked=True, incidents=(*history.incidents, *script.afterwards()))
         elif step is Step.BURST:
             repeated = sum(round_.phase is Phase.BURST for round_ in history.rounds)
-            made = burst(runner, script.expected, script.limits, _meant(script), progress, rate=runner.budget.rate / (1 + repeated))
+            made = burst(runner, script.expected, script.limits, _meant(script), progress, repeated=repeated)
             history = replace(history, rounds=(*history.rounds, *made))
         else:
             _pace(runner, script, history)
