@@ -152,7 +152,8 @@ class Loop:
             if handler and fd not in self.gone:
                 guarded(handler, mask)
         self.expire()
-        self.catch_up()
+        if self.curious:
+            self.catch_up()
 
     def when_idle(self, call: Callable[[], None], *, within: float) -> None:
         """Call it once all that came in is read, or when the time is over: `idle` says which."""
@@ -299,7 +300,8 @@ class Server:
         address = str(peer[0]).split("%")[0]
         if words[1] == self.run:
             self.nonces.note(words[2])
-            self.called(words[2].decode(), address)
+            if self.callers:
+                self.called(words[2].decode(), address)
         return b"np1 %b %b %b %d\n" % (words[2], self.words, address.encode(), peer[1])
 
     def called(self, nonce: str, address: str) -> None:
@@ -600,11 +602,13 @@ class Attempt:
 
     def heard(self) -> None:
         """Look at what came in; anything but our own protocol is no answer."""
-        words = self.data.split(b"\n")[0].split(b" ")
-        if b"\n" not in self.data or len(words) != 8 or words[0] != b"np1" or words[1] != self.nonce:
+        line, newline, _more = self.data.partition(b"\n")
+        if not newline or not line.startswith(b"np1 %b " % self.nonce):
             return
-        text = [word.decode("ascii", "replace") for word in words]
-        self.who, self.source = tuple("" if word == "-" else word for word in text[2:6]), text[6]
+        text = line.decode("ascii", "replace").split(" ")
+        if len(text) != 8:
+            return
+        self.who, self.source = tuple(["" if word == "-" else word for word in text[2:6]]), text[6]
         self.finish(CONNECTED, "" if text[7] == str(self.port) else f"seen from port {text[7]}")
 
     def expired(self) -> None:
