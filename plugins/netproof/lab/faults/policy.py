@@ -49,6 +49,14 @@ def _shared_excepts(allow: Allow) -> Allow:
     return allow if allow.peers is None else replace(allow, peers=blocks)
 
 
+def _without_neighbours(plane: Plane) -> Plane:
+    """Over IPv6 whoever is isolated in one direction is cut off in both: what comes of it, as no pod of the lab asks for its neighbour."""
+    cut = {one.pod: tuple(filter(is_ipv6, one.addresses)) for one in plane.isolations}
+    kept = [replace(one, addresses=tuple(a for a in one.addresses if not is_ipv6(a))) for one in plane.isolations]
+    ways: tuple[Direction, ...] = ("ingress", "egress")
+    return replace(plane, isolations=(*kept, *(Isolation(pod, six, way, ()) for pod, six in cut.items() for way in ways)))
+
+
 def _each_peer(policy: Object, change: object) -> Object:
     made = copy.deepcopy(policy)
     for side, end in (("ingress", "from"), ("egress", "to")):
@@ -694,6 +702,14 @@ FAULTS = (
             Turn("NPT-06f/*", sees="*answered (y/a -> only-a (NodePort of lab-1) TCP/?????, y/a -> only-a *"),
         ),
         plane=isolations(_nodes_let_in),
+    ),
+    Fault(
+        id="N39",
+        breaks="over IPv6 an isolated pod finds no neighbours any more",
+        seen=GITHUB + "openshift/ovn-kubernetes/issues/1046",
+        spares=SPARED,
+        turns=(Turn("NPP-02a/tcp/ipv6/*", ("y/* -> x/*",)), Turn("NPP-07b/tcp/ipv6/*", ("x/* -> y/*", "y/* -> x/*"))),
+        plane=_without_neighbours,
     ),
     Fault(
         id="N40",
