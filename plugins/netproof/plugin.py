@@ -58,7 +58,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Every behaviour must be in the catalogue; without a cluster no case is run. Cases that take time are left out unless named."""
+    """Every behaviour must be in the catalogue; without a cluster no case is run. Cases that take time are left out unless named.
+
+    The long ones come first, so that no worker is left with one in the end.
+    """
     found = [item for item in items if marked(item)]
     if not found:
         return
@@ -69,6 +72,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+    items.sort(key=collection.turn)
     if config.pluginmanager.has_plugin(WORKER):
         config.pluginmanager.get_plugin(WORKER).selected([item for item in found if item not in left_out], left_out)  # type: ignore[union-attr]
     elif not config.option.collectonly:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from netproof.cases import Port, Protocol
@@ -105,3 +105,25 @@ def allowing(direction: str, *peers: Object, ports: Sequence[Port | Object] = ()
 def other(direction: str) -> str:
     """The other direction."""
     return {"ingress": "egress", "egress": "ingress"}[direction]
+
+
+# what such a policy does, with the same flows in either direction
+
+
+def between(world: Any, direction: str, far: str, near: str, port: Port) -> Any:
+    """The flow between a far pod and one of x: into x for ingress, out of it for egress."""
+    source, destination = (far, near) if direction == "ingress" else (near, far)
+    return world.pod(source).to(world.pod(destination).on(port))
+
+
+def meets(
+    world: Any, expect: Any, direction: str, port: Port, decisions: Mapping[str, Any], *, control: str = "", sentinel: bool = False
+) -> None:
+    """Expect a decision for each far pod, against a pod of x on either node.
+
+    A pod that came later could not connect before the policy did: `control` did, and shows that this end would answer.
+    """
+    nears = ("x/a", "x/b")
+    flows = {between(world, direction, far, near, port): (far, near) for far in decisions for near in nears}
+    controls = {flow: between(world, direction, control, near, port) for flow, (_, near) in flows.items() if control}
+    expect(sentinel=sentinel, controls=controls).decided({flow: decisions[far] for flow, (far, _) in flows.items()})

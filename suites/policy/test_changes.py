@@ -5,12 +5,20 @@ from __future__ import annotations
 import pytest
 from netproof.cases import TCP, Decision, behaviour
 
-from .policies import allow, allowing, match, namespace, one_way, peer, pod, policy
+from .policies import allow, allowing, between, match, meets, namespace, one_way, peer, pod, policy
+
+OPEN, SHUT = Decision.ALLOW, Decision.DENY
+FRIENDS = peer(pods=match(role="friend"), namespaces=namespace("y"))
 
 
 def ingress_to_x(*peers):
     """Isolates x and lets these peers in."""
     return policy("peers", "x", types=["Ingress"], ingress=[allow(*peers)])
+
+
+def isolated(world, expect, direction, port, decisions):
+    """Expect a decision for each pod of x, against a pod of y on one node and one of z on the other."""
+    expect().decided({between(world, direction, far, near, port): decisions[near] for near in decisions for far in ("y/a", "z/b")})
 
 
 @behaviour("NPC-01a", protocol=[TCP], via=["pod-ip"])
@@ -176,147 +184,80 @@ def test_edited_egress_subject(apply, expect, protocol):
 
 @pytest.mark.slow
 @behaviour("NPC-05a", protocol=[TCP], via=["pod-ip"])
-def test_relabelled_peer(apply, relabel, expect, protocol):
-    """A pod that gains the label of a peer gets in, and out again when it loses it."""
-    apply(policy("friends", "x", types=["Ingress"], ingress=[allow(peer(pods=match(role="friend"), namespaces=namespace("y")))]))
-    expect(protocol(8080)).matrix("""
-             x/a  x/b
-        y/a   X    X
-        y/b   X    X
-    """)
+def test_relabelled_peer(apply, relabel, expect, world, protocol):
+    """The label of a peer moves from one pod to another: the one gets in now, and the other no longer."""
+    [friend] = world.new_pods("y", beside=["y/b"], labels={"role": "friend"})
+    apply(one_way("ingress", "friends", "x", allowing("ingress", FRIENDS)))
+    meets(world, expect, "ingress", protocol(8080), {friend: OPEN, "y/a": SHUT, "y/b": SHUT})
 
+    relabel(friend, {"role": None})
     relabel("y/a", {"role": "friend"})
-    expect(protocol(8080)).matrix("""
-             x/a  x/b
-        y/a   .    .
-        y/b   X    X
-    """)
-
-    relabel("y/a", {"role": None})
-    expect(protocol(8080)).matrix("""
-             x/a  x/b
-        y/a   X    X
-        y/b   X    X
-    """)
+    meets(world, expect, "ingress", protocol(8080), {friend: SHUT, "y/a": OPEN, "y/b": SHUT})
 
 
 @pytest.mark.slow
 @behaviour("NPC-05b", protocol=[TCP], via=["pod-ip"])
-def test_relabelled_subject(apply, relabel, expect, protocol):
-    """A pod that gains the label by which a policy selects is isolated, and free again when it loses it."""
-    apply(
-        policy("guarded", "x", pods=match(role="guarded"), types=["Ingress"]),
-        policy("anchor", "x", pods=pod("c"), types=["Ingress"]),
-        policy("anchor", "y", pods=pod("b"), types=["Ingress"]),
-    )
-    relabel("x/a", {"role": "guarded"})
-    expect(protocol(8080)).matrix("""
-             x/a  x/b  x/c  y/b
-        x/b   X    -    X    X
-        y/a   X    .    X    X
-        z/b   X    .    X    X
-    """)
+def test_relabelled_subject(apply, relabel, expect, world, protocol):
+    """The label by which a policy selects moves from one pod to another: the one is isolated now, and the other free."""
+    [guarded] = world.new_pods("x", beside=["x/b"], labels={"role": "guarded"})
+    apply(one_way("ingress", "guarded", "x", pods=match(role="guarded")), one_way("ingress", "anchor", "x", pods=pod("c")))
+    isolated(world, expect, "ingress", protocol(8080), {guarded: SHUT, "x/a": OPEN, "x/c": SHUT})
 
-    relabel("x/a", {"role": None})
-    expect(protocol(8080)).matrix("""
-             x/a  x/b  x/c  y/b
-        x/b   .    -    X    X
-        y/a   .    .    X    X
-        z/b   .    .    X    X
-    """)
+    relabel(guarded, {"role": None})
+    relabel("x/a", {"role": "guarded"})
+    isolated(world, expect, "ingress", protocol(8080), {guarded: OPEN, "x/a": SHUT, "x/c": SHUT})
 
 
 @pytest.mark.slow
 @behaviour("NPC-05c", protocol=[TCP], via=["pod-ip"])
-def test_relabelled_namespace(apply, relabel, expect, protocol):
-    """The pods of a namespace that gains the label of a peer get in, and out again when it loses it."""
-    apply(ingress_to_x(peer(namespaces=match(team="red"))))
-    expect(protocol(8080)).matrix("""
-             x/a  x/b
-        y/a   X    X
-        y/b   X    X
-        z/a   X    X
-    """)
+def test_relabelled_namespace(apply, relabel, expect, world, protocol):
+    """The label of a peer moves from one namespace to another: the pods of the one get in now, and those of the other no longer."""
+    world.new_namespace("w", {"team": "red"})
+    first, second = world.new_pods("w", beside=["x/a", "x/b"])
+    apply(one_way("ingress", "red", "x", allowing("ingress", peer(namespaces=match(team="red")))))
+    meets(world, expect, "ingress", protocol(8080), {first: OPEN, second: OPEN, "y/a": SHUT, "y/b": SHUT, "z/a": SHUT})
 
+    relabel("w", {"team": None})
     relabel("y", {"team": "red"})
-    expect(protocol(8080)).matrix("""
-             x/a  x/b
-        y/a   .    .
-        y/b   .    .
-        z/a   X    X
-    """)
-
-    relabel("y", {"team": None})
-    expect(protocol(8080)).matrix("""
-             x/a  x/b
-        y/a   X    X
-        y/b   X    X
-        z/a   X    X
-    """)
+    meets(world, expect, "ingress", protocol(8080), {first: SHUT, second: SHUT, "y/a": OPEN, "y/b": OPEN, "z/a": SHUT})
 
 
 @pytest.mark.slow
 @behaviour("NPC-05d", protocol=[TCP], via=["pod-ip"])
-def test_relabelled_peer_of_egress(apply, relabel, expect, protocol):
-    """x may send to the pods of y that have a label: the label moves from y/a to y/b, and with it what is allowed."""
-    friends = peer(pods=match(role="friend"), namespaces=namespace("y"))
-    apply(one_way("egress", "friends", "x", allowing("egress", friends)))
-    relabel("y/a", {"role": "friend"})
-    expect(protocol(8080)).matrix("""
-             y/a  y/b  y/c
-        x/a   .    X    X
-        x/b   .    X    X
-    """)
+def test_relabelled_peer_of_egress(apply, relabel, expect, world, protocol):
+    """x may send to the pods of y that have a label: the label moves from one pod to another, and with it what is allowed."""
+    [friend] = world.new_pods("y", beside=["y/a"], labels={"role": "friend"})
+    apply(one_way("egress", "friends", "x", allowing("egress", FRIENDS)))
+    meets(world, expect, "egress", protocol(8080), {friend: OPEN, "y/b": SHUT, "y/c": SHUT})
 
-    relabel("y/a", {"role": None})
+    relabel(friend, {"role": None})
     relabel("y/b", {"role": "friend"})
-    expect(protocol(8080)).matrix("""
-             y/a  y/b  y/c
-        x/a   X    .    X
-        x/b   X    .    X
-    """)
+    meets(world, expect, "egress", protocol(8080), {friend: SHUT, "y/b": OPEN, "y/c": SHUT})
 
 
 @pytest.mark.slow
 @behaviour("NPC-05e", protocol=[TCP], via=["pod-ip"])
-def test_relabelled_subject_of_egress(apply, relabel, expect, protocol):
-    """An egress policy isolates the pods that have a label: the label moves from x/a to x/b, and with it the isolation."""
-    apply(one_way("egress", "guarded", "x", pods=match(role="guarded")), one_way("egress", "anchor", "y", pods=pod("b")))
-    relabel("x/a", {"role": "guarded"})
-    expect(protocol(8080)).matrix("""
-             x/c  z/a  z/b
-        x/a   X    X    X
-        x/b   .    .    .
-        y/b   X    X    X
-    """)
+def test_relabelled_subject_of_egress(apply, relabel, expect, world, protocol):
+    """An egress policy isolates the pods that have a label: the label moves from one pod to another, and with it the isolation."""
+    [guarded] = world.new_pods("x", beside=["x/a"], labels={"role": "guarded"})
+    apply(one_way("egress", "guarded", "x", pods=match(role="guarded")), one_way("egress", "anchor", "x", pods=pod("b")))
+    isolated(world, expect, "egress", protocol(8080), {guarded: SHUT, "x/b": SHUT, "x/c": OPEN})
 
-    relabel("x/a", {"role": None})
-    relabel("x/b", {"role": "guarded"})
-    expect(protocol(8080)).matrix("""
-             x/c  z/a  z/b
-        x/a   .    .    .
-        x/b   X    X    X
-        y/b   X    X    X
-    """)
+    relabel(guarded, {"role": None})
+    relabel("x/c", {"role": "guarded"})
+    isolated(world, expect, "egress", protocol(8080), {guarded: OPEN, "x/b": SHUT, "x/c": SHUT})
 
 
 @pytest.mark.slow
 @behaviour("NPC-05f", protocol=[TCP], via=["pod-ip"])
-def test_relabelled_namespace_of_egress(apply, relabel, expect, protocol):
-    """x may send to pods a of namespaces that have a label: the label moves from y to z, and with it what is allowed."""
-    red = peer(pods=pod("a"), namespaces=match(team="red"))
-    apply(one_way("egress", "red", "x", allowing("egress", red)))
-    relabel("y", {"team": "red"})
-    expect(protocol(8080)).matrix("""
-             y/a  y/b  z/a  z/b
-        x/a   .    X    X    X
-        x/b   .    X    X    X
-    """)
+def test_relabelled_namespace_of_egress(apply, relabel, expect, world, protocol):
+    """x may send to pods a of namespaces that have a label: the label moves from one to another, and with it what is allowed."""
+    world.new_namespace("w", {"team": "red"})
+    [chosen] = world.new_pods("w", beside=["y/b"], labels={"pod": "a"})
+    [other] = world.new_pods("w", beside=["y/a"])
+    apply(one_way("egress", "red", "x", allowing("egress", peer(pods=pod("a"), namespaces=match(team="red")))))
+    meets(world, expect, "egress", protocol(8080), {chosen: OPEN, other: SHUT, "z/a": SHUT, "z/b": SHUT})
 
-    relabel("y", {"team": None})
+    relabel("w", {"team": None})
     relabel("z", {"team": "red"})
-    expect(protocol(8080)).matrix("""
-             y/a  y/b  z/a  z/b
-        x/a   X    X    .    X
-        x/b   X    X    .    X
-    """)
+    meets(world, expect, "egress", protocol(8080), {chosen: SHUT, other: SHUT, "z/a": OPEN, "z/b": SHUT})

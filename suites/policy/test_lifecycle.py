@@ -8,29 +8,12 @@ from __future__ import annotations
 import pytest
 from netproof.cases import TCP, Decision, behaviour
 
-from .policies import allowing, match, namespace, one_way, peer
+from .policies import allowing, between, match, meets, namespace, one_way, peer
 
 BOTH = ("ingress", "egress")
 OPEN, SHUT = Decision.ALLOW, Decision.DENY
 FRIENDS = peer(pods=match(role="friend"), namespaces=namespace("y"))
 RED = peer(namespaces=match(team="red"))
-
-
-def between(world, direction, far, near, port):
-    """The flow between a far pod and one of x: into x for ingress, out of it for egress."""
-    source, destination = (far, near) if direction == "ingress" else (near, far)
-    return world.pod(source).to(world.pod(destination).on(port))
-
-
-def meets(world, expect, direction, port, decisions, *, control="", sentinel=False):
-    """Expect a decision for each far pod, against a pod of x on either node.
-
-    A pod that came later could not connect before the policy did: `control` did, and shows that this end would answer.
-    """
-    nears = ("x/a", "x/b")
-    flows = {between(world, direction, far, near, port): (far, near) for far in decisions for near in nears}
-    controls = {flow: between(world, direction, control, near, port) for flow, (_, near) in flows.items() if control}
-    expect(sentinel=sentinel, controls=controls).decided({flow: decisions[far] for flow, (far, _) in flows.items()})
 
 
 @behaviour("NPC-06a", protocol=[TCP], via=["pod-ip"], direction=BOTH)

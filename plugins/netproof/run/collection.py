@@ -52,6 +52,13 @@ def require_known(items: Sequence[pytest.Item]) -> None:
             raise pytest.UsageError(f"{item.nodeid} and {ids[case]} have the same id {case}")
 
 
+def turn(item: pytest.Item) -> int:
+    """When it runs: those marked `slow` first, and last those that need the cluster alone, while which every other worker waits."""
+    if not marked(item):
+        return 1
+    return 2 if item.get_closest_marker("disruptive") else 0 if item.get_closest_marker("slow") else 1
+
+
 def unnamed_timings(config: pytest.Config, items: Sequence[pytest.Item]) -> list[pytest.Item]:
     """The cases that measure latencies, unless a path leads into their folder, -m speaks of `timing` or -k of one in particular.
 

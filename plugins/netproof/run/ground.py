@@ -28,7 +28,8 @@ from netproof.world.placement import schedulable
 from netproof.world.runner import Outside, Progress, Runner
 
 CAPS = {"lab": 5.0, "kind": 30.0, "context": 120.0}
-STABLE_LEAST = {"lab": 1.0, "kind": 2.0, "context": 2.0}  # seconds; the lab's cap is shorter too
+STABLE_LEAST = {"lab": 1.0, "kind": 1.0, "context": 2.0}  # seconds before the burst, which looks as long again
+STABLE_MOST = {"lab": 10.0, "kind": 10.0, "context": 30.0}
 REPEATS = {"lab": 3, "kind": 10, "context": 10}
 RATE = 6000.0  # attempts/s of all workers together: above it, starved sockets invent denials (measured)
 RATE_OF_ONE = 2000.0  # attempts/s of one: at 6,000 a third of a burst was made by agents that lagged at times, at 2,000 none (measured)
@@ -118,7 +119,8 @@ def repeat(settings: Settings, said: float | None) -> int:
 def limits(settings: Settings, *, cap: float | None, budget: float | None, burst: float | None, smoke: bool) -> Limits:
     """The bounds of a run: what the user said, else those of the provider; smoke has no burst."""
     provider = settings.provider_name
-    found = Limits(cap=CAPS[provider] if cap is None else cap, stable_least=STABLE_LEAST[provider], budget=budget)
+    cap = CAPS[provider] if cap is None else cap
+    found = Limits(cap=cap, stable_least=STABLE_LEAST[provider], stable_most=STABLE_MOST[provider], budget=budget)
     denied = 0 if smoke else found.burst_denied
     denied = denied if burst is None else int(burst)
     return replace(found, burst_denied=denied, burst_allowed=-(-denied // 5), whole=burst is not None)

@@ -7,7 +7,7 @@ from threading import Event
 
 from netproof.model.flow import Flow
 from netproof.model.history import Decision, Expectation, Limits
-from netproof.model.outcome import Phase, Round
+from netproof.model.outcome import Round
 from netproof.verdict.cell import Grade, grade
 from netproof.world.runner import Runner
 
@@ -30,13 +30,13 @@ def burst(
 ) -> Iterator[Round]:
     """The rounds of the burst, one or more, all of phase BURST; `repeated`: how often it was tried before.
 
-    A large burst that nobody asked for is made smaller, and what the tables have no room for is left out; with `limits.whole` neither is
-    done, and room is waited for. A leak ends it.
+    A large burst that nobody asked for is made smaller, and what the tables have no room for is left out, but for one look at each flow;
+    with `limits.whole` neither is done, and room is waited for. A leak ends it.
     """
     left = _wanted(expected, limits)
     total, made, began = sum(left.values()), 0, runner.clock()
     while True:
-        part = _part(runner, left)
+        part = _part(runner, left, whole=limits.whole)
         if part:
             seen = runner.fleet.burst(part, rate=_rate(runner, sum(part.values()), repeated), meant=meant)
             yield seen
@@ -45,9 +45,6 @@ def burst(
             made += sum(part.values())
             if _leaks(seen, expected, limits.late):
                 return
-        elif not made and not limits.whole:
-            now = runner.clock()
-            yield Round(Phase.BURST, now, now, ())
         if not left or not limits.whole:
             return
         what = f"burst of {total:,} attempts, {made:,} made" + ("" if part else ", waiting for room in the connection tables")
@@ -65,10 +62,10 @@ def _leaks(seen: Round, expected: Mapping[Flow, Expectation], late: float) -> bo
     return any(grade(attempt, promised, late).grade is Grade.LEAK for attempt, promised in tried)
 
 
-def _part(runner: Runner, left: Mapping[Flow, int]) -> dict[Flow, int]:
+def _part(runner: Runner, left: Mapping[Flow, int], *, whole: bool) -> dict[Flow, int]:
     wanted = {flow: min(count, MOST_AT_ONCE) for flow, count in left.items()}
     share = runner.budget.share(sum(wanted.values()))
-    return {flow: max(1, int(count * share)) for flow, count in wanted.items()} if share > 0 else {}
+    return {} if whole and share <= 0 else {flow: max(1, int(count * share)) for flow, count in wanted.items()}
 
 
 def _wanted(expected: Mapping[Flow, Expectation], limits: Limits) -> dict[Flow, int]:

@@ -13,6 +13,7 @@ from netproof.model.history import Decision, Expectation, History, Incident, Jud
 from netproof.model.outcome import Outcome, Phase, Round
 from netproof.model.verdict import Verdict, worst
 from netproof.oracle import Ruling
+from netproof.probe.fleet import GLANCE, ROUND
 from netproof.verdict.cell import evaluate
 from netproof.verdict.control import Side, refuse_unchanged
 from netproof.verdict.course import settle_rounds
@@ -25,7 +26,7 @@ from netproof.world.pace import hold
 from netproof.world.pods import Pod
 from netproof.world.runner import Runner
 from netproof.world.stamp import sides, stamp
-from netproof.world.step import Script, carry_on, perform
+from netproof.world.step import GLANCES, Script, carry_on, perform
 from netproof.world.timed import ANSWER, INSTRUCTION, Stopwatch, time_change
 from netproof.world.verdicts import Misused, Slow, raise_for
 from netproof.world.world import World
@@ -277,9 +278,11 @@ class Case:
         began = self.runner.clock()
         rounds: list[Round] = []
         while flows:
-            rounds.append(self.runner.fleet.round(flows, Phase.RESTORE))
-            patience = self.limits.cap * (OVERLOAD_PATIENCE if overloaded(rounds) else 1.0)
-            if len(_connected(rounds[-1:])) == len(flows) or self.runner.clock() > began + patience:
+            # What opens soon is waited for by glances; at the end, and from time to time, silence is told from a slow answer.
+            over = self.runner.clock() + ROUND.lasts(0) > began + self.limits.cap * (OVERLOAD_PATIENCE if overloaded(rounds) else 1.0)
+            plan = ROUND if over or len(rounds) % GLANCES == GLANCES - 1 else GLANCE
+            rounds.append(self.runner.fleet.round(flows, Phase.RESTORE, plan=plan))
+            if over or len(_connected(rounds[-1:])) == len(flows):
                 break
             hold(self.runner, rounds[-1].began)
         return tuple(rounds)

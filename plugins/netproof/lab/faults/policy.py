@@ -547,7 +547,7 @@ FAULTS = (
         breaks="a deleted policy is enforced for ever",
         seen=GITHUB + "ovn-org/ovn-kubernetes/issues/1782",
         spares=SPARED,
-        turns=(Turn("NPI-01b/*"), Turn("NPC-05b/*", ("* -> x/a *",))),
+        turns=(Turn("NPI-01b/*"), Turn("NPC-05b/*", ("* -> x/new-* *",))),
         plane=_kept_for_ever(),  # type: ignore[arg-type]
     ),
     Fault(
@@ -576,7 +576,7 @@ FAULTS = (
         breaks="changes of a namespace's labels are not followed",
         seen=GITHUB + "ovn-org/ovn-kubernetes/issues/1850",
         spares=SPARED,
-        turns=(Turn("NPC-05c/*", ("y/* -> x/*",)), Turn("NPC-05f/*", ("x/* -> [yz]/a *",))),
+        turns=(Turn("NPC-05c/*", ("[wy]/* -> x/*",)), Turn("NPC-05f/*", ("x/* -> w/new-*", "x/* -> z/a *"))),
         objects=frozen("Namespace", _labels, _put_labels),
     ),
     Fault(
@@ -585,10 +585,10 @@ FAULTS = (
         seen=GITHUB + "cloudnativelabs/kube-router/issues/1035",
         spares=SPARED,
         turns=(
-            Turn("NPC-05a/*", ("y/a -> x/*",)),
-            Turn("NPC-05b/*", ("* -> x/a *",)),
-            Turn("NPC-05d/*", ("x/* -> y/[ab] *",)),
-            Turn("NPC-05e/*", ("x/[ab] -> *",)),
+            Turn("NPC-05a/*", ("y/a -> x/*", "y/new-* -> x/*")),
+            Turn("NPC-05b/*", ("* -> x/a *", "* -> x/new-* *")),
+            Turn("NPC-05d/*", ("x/* -> y/b *", "x/* -> y/new-* *")),
+            Turn("NPC-05e/*", ("x/c -> *", "x/new-* -> *")),
         ),
         objects=frozen("Pod", _labels, _put_labels),
     ),
@@ -726,7 +726,6 @@ FAULTS = (
         spares=SPARED,
         turns=(
             Turn("NPP-01c/*"),
-            Turn("NPC-05[ac]/*"),
             Turn("NPP-07f/*", ("x/* -> *",)),
             Turn("NPI-07a/*", ("* -> y/*",)),
             Turn("NPI-07b/*", ("y/* -> *",)),
