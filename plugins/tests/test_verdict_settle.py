@@ -106,6 +106,15 @@ def test_stability_is_a_multiple_of_the_convergence_within_bounds(converged: flo
     assert stability(controlled(BOTH), course) == pytest.approx(window)
 
 
+def test_behind_a_sentinel_its_own_convergence_counts() -> None:
+    """All was right as soon as we looked, and we looked only once the sentinel was seen to act."""
+    awaited = tuple(round_(Phase.SENTINEL, CHANGED + began, {}) for began in (0.0, 1.0))
+    history = controlled(BOTH)
+    course = Course().after(round_(Phase.CANDIDATE, CHANGED + 4.0, {}), State.RIGHT)
+    assert stability(replace(history, rounds=(*history.rounds, *awaited)), course) == pytest.approx(3.0)
+    assert stability(history, course) == pytest.approx(12.0)
+
+
 def test_stability_after_a_late_convergence_is_longer() -> None:
     assert next_step(after("....." + "....", ".....XXXX")) is STABILITY
     assert next_step(after("....." + "." * 16, "....." + "X" * 16)) is BURST  # right from 5 s on: 15 s more

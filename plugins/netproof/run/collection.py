@@ -53,10 +53,10 @@ def require_known(items: Sequence[pytest.Item]) -> None:
 
 
 def turn(item: pytest.Item) -> int:
-    """When it runs: those marked `slow` first, and last those that need the cluster alone, while which every other worker waits."""
+    """When it runs: those marked `slow` first, then those that need the cluster alone, one after the other in one worker."""
     if not marked(item):
-        return 1
-    return 2 if item.get_closest_marker("disruptive") else 0 if item.get_closest_marker("slow") else 1
+        return 2
+    return 0 if item.get_closest_marker("slow") else 1 if item.get_closest_marker("disruptive") else 2
 
 
 def unnamed_timings(config: pytest.Config, items: Sequence[pytest.Item]) -> list[pytest.Item]:

@@ -28,7 +28,7 @@ from netproof.world.placement import schedulable
 from netproof.world.runner import Outside, Progress, Runner
 
 CAPS = {"lab": 5.0, "kind": 30.0, "context": 120.0}
-STABLE_LEAST = {"lab": 1.0, "kind": 1.0, "context": 2.0}  # seconds before the burst, which looks as long again
+STABLE_LEAST = {"lab": 1.0, "kind": 2.0, "context": 2.0}  # seconds; the lab's cap is shorter too
 STABLE_MOST = {"lab": 10.0, "kind": 10.0, "context": 30.0}
 REPEATS = {"lab": 3, "kind": 10, "context": 10}
 RATE = 6000.0  # attempts/s of all workers together: above it, starved sockets invent denials (measured)

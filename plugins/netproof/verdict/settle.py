@@ -12,7 +12,7 @@ from __future__ import annotations
 import enum
 
 from netproof.model.history import Decision, Expectation, History
-from netproof.model.outcome import Phase
+from netproof.model.outcome import Phase, Round
 from netproof.verdict.control import attempts_at_control
 from netproof.verdict.course import Course, State, barren, burst_rounds, read
 from netproof.verdict.loss import thin
@@ -77,9 +77,17 @@ def settled(history: History, course: Course) -> bool:
 
 
 def stability(history: History, course: Course) -> float:
-    """How long all must stay right, in seconds from the begin of the first right round: a multiple of the convergence, within bounds."""
+    """How long all must stay right, in seconds from the begin of the first right round: a multiple of the convergence, within bounds.
+
+    Behind a sentinel the convergence is its own: what was waited for after it was only our look at it.
+    """
     limits = history.limits
-    return max(limits.stable_least, min(limits.stable_most, limits.stable_factor * (course.right_began - history.changed)))
+    converged = min([course.right_began, *(round_.began for round_ in _sentinels(history)[-1:])]) - history.changed
+    return max(limits.stable_least, min(limits.stable_most, limits.stable_factor * converged))
+
+
+def _sentinels(history: History) -> list[Round]:
+    return [round_ for round_ in history.rounds if round_.phase is Phase.SENTINEL]
 
 
 def given_up(history: History, course: Course) -> bool:

@@ -410,14 +410,12 @@ class Case:
 
     def _changed_pods(self) -> dict[str, str]:
         """The pods that are no longer those that were probed, and how."""
-        found = {}
+        found, there = {}, self.world.list_pods()
         for pod in self.world.pods.values():
-            try:
-                now = self.runner.api.get(path("Pod", pod.pod, pod.namespace))
-            except NotFound:
+            now = there.get(pod.name)
+            if now is None:
                 found[pod.name] = f"pod {pod.name} was deleted by somebody while the case ran"
-                continue
-            if now["metadata"]["uid"] != pod.uid or now["status"].get("phase") != "Running":
+            elif now["metadata"]["uid"] != pod.uid or now["status"].get("phase") != "Running":
                 found[pod.name] = f"pod {pod.name} is no longer the one that was probed ({now['status'].get('phase')})"
         return found
 

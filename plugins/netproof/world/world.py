@@ -202,7 +202,7 @@ class World:
 
     def _await_pods(self, names: set[str]) -> list[Pod]:
         def arrived() -> list[Pod] | None:
-            seen = self._list_pods()
+            seen = self.list_pods()
             missing = sorted(names - {name for name, obj in seen.items() if _is_running(obj)})
             if not missing:
                 return [probes.running(name, seen[name]) for name in sorted(names)]
@@ -210,7 +210,8 @@ class World:
 
         return until(arrived, what=f"{len(names)} probe pods to run", limit=POD_LIMIT, progress=self.runner.progress)
 
-    def _list_pods(self) -> dict[str, dict[str, Any]]:
+    def list_pods(self) -> dict[str, dict[str, Any]]:
+        """The pods of its namespaces as the API has them, by short name."""
         found = {}
         for letter, namespace in self.namespaces.items():
             for obj in self.runner.api.list(path("Pod", namespace=namespace)):
