@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection, Hashable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
 from netproof.model.flow import Flow
 from netproof.model.history import Decision, Expectation, History
-from netproof.model.outcome import Phase
+from netproof.model.outcome import Phase, Probe
 from netproof.verdict.cell import Finding, Grade, evaluate
 from netproof.verdict.course import probes_of
 
@@ -32,9 +32,9 @@ def controls(history: History) -> dict[Flow, Flow]:
 
 def uncontrolled(history: History) -> dict[Flow, str]:
     """The flows whose control was in no CONTROL round answered in time, by whatever agent, and what was seen of it last."""
-    missing = {}
+    missing, rounds = {}, _control_rounds(history)
     for flow, control in controls(history).items():
-        findings = list(_findings(history, control))
+        findings = list(_findings(rounds, control, history.limits.late))
         if not any(finding.grade is Grade.GOOD for finding in findings):
             missing[flow] = _words(flow, control, findings)
     return missing
@@ -42,14 +42,16 @@ def uncontrolled(history: History) -> dict[Flow, str]:
 
 def attempts_at_control(history: History) -> dict[Flow, int]:
     """For each uncontrolled flow the number of CONTROL rounds in which its control was probed."""
-    named = controls(history)
-    return {flow: sum(1 for _ in _findings(history, named[flow])) for flow in uncontrolled(history)}
+    named, rounds = controls(history), _control_rounds(history)
+    return {flow: sum(named[flow] in probes for probes in rounds) for flow in uncontrolled(history)}
 
 
-def _findings(history: History, control: Flow) -> Iterator[Finding]:
-    for round_ in history.rounds:
-        if round_.phase is Phase.CONTROL and (probe := probes_of(round_).get(control)):
-            yield evaluate(probe, _ANYBODY, history.limits.late)
+def _control_rounds(history: History) -> list[dict[Flow, Probe]]:
+    return [probes_of(round_) for round_ in history.rounds if round_.phase is Phase.CONTROL]
+
+
+def _findings(rounds: Iterable[Mapping[Flow, Probe]], control: Flow, late: float) -> Iterator[Finding]:
+    return (evaluate(probes[control], _ANYBODY, late) for probes in rounds if control in probes)
 
 
 def _words(flow: Flow, control: Flow, findings: list[Finding]) -> str:
