@@ -448,6 +448,20 @@ def test_a_dns_server_that_is_away(net: Net, fleet: Fleet) -> None:
 # --- listeners and what agents know of themselves ------------------------------------------------------------------------------
 
 
+@pytest.mark.skipif(not shutil.which("ss"), reason="ending a listener of another process needs `ss`")
+def test_an_agent_rests_when_a_listener_was_ended(net: Net, fleet: Fleet) -> None:
+    """The kernel tells of such a socket for ever; who heeded it would take a whole processor."""
+    fleet.add("d", net.agent("d", ports=("TCP/8080",)), limit=5)
+    subprocess.run(["ip", "netns", "exec", net.space("d"), "ss", "-K", "state", "listening", "( sport = :8080 )"], check=True)
+    assert eventually(lambda: bool(fleet.own(["d"])["d"]))
+    spent = Path(f"/proc/{net.processes['d'].pid}/schedstat")
+    before, began = int(spent.read_text().split()[0]), time.monotonic()
+    time.sleep(0.5)
+    assert int(spent.read_text().split()[0]) - before < (time.monotonic() - began) * 1e9 / 4
+    fleet.drop("d")
+    net.end("d")
+
+
 def test_own_listeners(net: Net, fleet: Fleet) -> None:
     """Listeners that answer are not named; one that could not be opened is."""
     assert fleet.own(["a", "b", "c"]) == {"a": [], "b": [], "c": []}

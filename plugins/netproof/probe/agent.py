@@ -272,9 +272,17 @@ class Server:
         except OSError:
             sock.close()
             raise
-        answer = self.accept if kind == socket.SOCK_STREAM else self.datagrams
-        self.loop.watch(sock.fileno(), IN, lambda _mask: answer(sock))
+        self.loop.watch(sock.fileno(), IN, lambda mask: self.heed(sock, mask))
         return sock
+
+    def heed(self, sock: socket.socket, mask: int) -> None:
+        """What a listener has for us. One that somebody ended would say so for ever: nothing comes to it any more."""
+        if sock.type == socket.SOCK_DGRAM:
+            self.datagrams(sock)
+        elif mask & BAD:
+            self.loop.drop(sock.fileno())
+        else:
+            self.accept(sock)
 
     def prepare(self, sock: socket.socket, family: int) -> None:
         if sock.type != socket.SOCK_DGRAM:
