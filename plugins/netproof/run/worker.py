@@ -326,7 +326,7 @@ class Worker:
         error = call.excinfo.value if call.excinfo else None
         if isinstance(error, Problem):
             report.netproof = {"verdict": str(Verdict.ERROR), "problem": str(error), "code": error.code}
-            report.longrepr = str(error)
+            report.longrepr = item.session.shouldstop = str(error)  # a worker of xdist may have many more cases before it
             if not self._first_to_tell():
                 report.outcome, report.longrepr = "skipped", (str(item.path), 0, "the run was stopped")
         elif report.when == "call" and work and work.result:
