@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from netproof.cases import WORKER, is_drawn, marked
@@ -19,6 +21,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "behaviour(marked): the behaviour that a case proves; use netproof.cases.behaviour")
     config.addinivalue_line("markers", "smoke: belongs to the minute that a cluster admin waits for")
+    config.addinivalue_line("markers", "early: begins before the others, as it takes several times as long")
     config.addinivalue_line("markers", "slow: takes over 20 seconds on many a real cluster, by the nature of what it tests")
     config.addinivalue_line("markers", "disruptive: restarts or breaks something that others in the cluster use")
     config.addinivalue_line("markers", "timing: measures latencies: selected only where it is named, and never run beside other workers")
@@ -58,10 +61,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Every behaviour must be in the catalogue; without a cluster no case is run. Cases that take time are left out unless named.
-
-    The long ones come first, so that no worker is left with one in the end.
-    """
+    """Every behaviour must be in the catalogue; without a cluster no case is run. Cases that take time are left out unless named."""
     found = [item for item in items if marked(item)]
     if not found:
         return
@@ -72,9 +72,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
-    items.sort(key=collection.turn)
     if config.pluginmanager.has_plugin(WORKER):
-        config.pluginmanager.get_plugin(WORKER).selected([item for item in found if item not in left_out], left_out)  # type: ignore[union-attr]
+        worker: Any = config.pluginmanager.get_plugin(WORKER)
+        items[:] = collection.order(items, worker.assignment.workers)
+        worker.selected([item for item in found if item not in left_out], left_out)
     elif not config.option.collectonly:
         from netproof.run import guard
 

@@ -15,6 +15,8 @@ OPEN, SHUT = Decision.ALLOW, Decision.DENY
 FRIENDS = peer(pods=match(role="friend"), namespaces=namespace("y"))
 RED = peer(namespaces=match(team="red"))
 
+pytestmark = pytest.mark.early
+
 
 @behaviour("NPC-06a", protocol=[TCP], via=["pod-ip"], direction=BOTH)
 def test_new_pod_in_an_isolated_namespace(apply, expect, world, protocol, direction):

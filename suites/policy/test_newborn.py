@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from netproof.cases import TCP, UDP, behaviour
 
 from .policies import allow, expression, namespace, peer, pod, policy
@@ -9,6 +10,8 @@ from .policies import allow, expression, namespace, peer, pod, policy
 RANKED = expression("rank", "Exists")  # the standing pods a and b, and new pods that get the label
 KINDS = {"new": {"rank": "new"}, "plain": {}}
 TO_A = allow(peer(pods=pod("a"), namespaces=namespace("y")), direction="to")
+
+pytestmark = pytest.mark.early
 
 
 @behaviour("NPI-08a", protocol=[TCP, UDP], via=["pod-ip"])

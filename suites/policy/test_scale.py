@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from netproof.cases import TCP, behaviour
 
 from .policies import allowing, match, namespace, one_way, peer, pod
@@ -9,6 +10,8 @@ from .policies import allowing, match, namespace, one_way, peer, pod
 MANY = 200
 TURNS = 20
 Y, Z = peer(namespaces=namespace("y")), peer(namespaces=namespace("z"))
+
+pytestmark = pytest.mark.early
 
 
 def nobody(number):

@@ -60,6 +60,7 @@ def test_endpoint_removed(world, expect, protocol):
     expect(*clients(world, web.by_ip())).answered_only_by("x/b", "x/c")
 
 
+@pytest.mark.early
 @behaviour("SVC-12", protocol=[TCP, UDP], via=["cluster-ip"])
 def test_source_kept(world, expect, protocol):
     """The endpoint sees the client's own pod IP as the source of what came through the cluster IP."""
@@ -68,6 +69,7 @@ def test_source_kept(world, expect, protocol):
     expect(*clients(world, web.by_ip())).answered_only_by("x/a", "x/b", source_kept=True)
 
 
+@pytest.mark.early
 @behaviour("SVC-14", protocol=[TCP, UDP], via=["cluster-ip"])
 def test_no_endpoints_is_refused(world, expect, protocol):
     """A Service without endpoints refuses connections; it does not leave them to time out. That it worked with one is the control."""
