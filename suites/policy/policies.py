@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from netproof.cases import Port, Protocol
+from netproof.cases import Decision, Port, Protocol
 
 Object = dict[str, Any]
 PODS = tuple(f"{letter}/{name}" for letter in "xyz" for name in "abc")
@@ -108,6 +108,9 @@ def other(direction: str) -> str:
 
 
 # what such a policy does, with the same flows in either direction
+
+OPEN, SHUT = Decision.ALLOW, Decision.DENY
+FRIENDS = peer(pods=match(role="friend"), namespaces=namespace("y"))
 
 
 def between(world: Any, direction: str, far: str, near: str, port: Port) -> Any:

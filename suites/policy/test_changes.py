@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from netproof.cases import TCP, Decision, behaviour
+from netproof.cases import TCP, behaviour
 
-from .policies import allow, allowing, between, match, meets, namespace, one_way, peer, pod, policy
-
-OPEN, SHUT = Decision.ALLOW, Decision.DENY
-FRIENDS = peer(pods=match(role="friend"), namespaces=namespace("y"))
+from .policies import FRIENDS, OPEN, SHUT, allow, allowing, between, match, meets, namespace, one_way, peer, pod, policy
 
 
 def ingress_to_x(*peers):
@@ -134,7 +131,7 @@ def test_edited_ports(apply, expect, world, protocol, direction):
 
     for opened in (old, new):
         apply(one_way(direction, "port", subject, allowing(direction, ports=[opened])))
-        expect().decided({flow: Decision.ALLOW if port == opened else Decision.DENY for (_, port), flow in flows.items()})
+        expect().decided({flow: OPEN if port == opened else SHUT for (_, port), flow in flows.items()})
 
 
 @behaviour("NPC-04e", protocol=[TCP], via=["pod-ip"])

@@ -6,13 +6,11 @@ Most cases come twice. They are drawn for ingress: the far pods send to those of
 from __future__ import annotations
 
 import pytest
-from netproof.cases import TCP, Decision, behaviour
+from netproof.cases import TCP, behaviour
 
-from .policies import allowing, between, match, meets, namespace, one_way, peer
+from .policies import FRIENDS, OPEN, SHUT, allowing, between, match, meets, namespace, one_way, peer
 
 BOTH = ("ingress", "egress")
-OPEN, SHUT = Decision.ALLOW, Decision.DENY
-FRIENDS = peer(pods=match(role="friend"), namespaces=namespace("y"))
 RED = peer(namespaces=match(team="red"))
 
 pytestmark = pytest.mark.early

@@ -63,8 +63,8 @@ def order(items: Sequence[pytest.Item], workers: int) -> list[pytest.Item]:
 
 
 def _rank(item: pytest.Item) -> int:
-    marks = ("slow", "disruptive", "early")
-    return next((i for i, mark in enumerate(marks) if marked(item) and item.get_closest_marker(mark)), len(marks))
+    marks = ("slow", "disruptive", "early") if marked(item) else ()
+    return next((rank for rank, mark in enumerate(marks) if item.get_closest_marker(mark)), 3)
 
 
 def unnamed_timings(config: pytest.Config, items: Sequence[pytest.Item]) -> list[pytest.Item]:

@@ -94,7 +94,7 @@ class Controller:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
-        """What -n means where --dist says nothing: idle workers take over from busy ones, as some cases last ten times as long."""
+        """In place of `load`, which -n means by itself: idle workers take over from busy ones, as some cases last ten times as long."""
         if config.getoption("dist") != "load" or config.getoption("maxschedchunk"):
             return None
         from xdist.scheduler import WorkStealingScheduling

@@ -103,10 +103,10 @@ def given_up(history: History, course: Course) -> bool:
     if course.state is not State.UNDECIDED:
         return False
     after_right = course.right_ended + 2 * stability(history, course)
-    return course.ended >= (max(end, after_right) if course.agreeing else end + doubted(history))
+    return course.ended >= (max(end, after_right) if course.agreeing else end + _doubted(history))
 
 
-def doubted(history: History) -> float:
+def _doubted(history: History) -> float:
     """For how many seconds after the cap an undecided round is repeated: a machine that is busy for seconds shall not cost the verdict."""
     return max(history.limits.stable_least, DOUBTED * history.limits.cap)
 

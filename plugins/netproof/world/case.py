@@ -34,7 +34,7 @@ from netproof.world.world import World
 Object = dict[str, Any]
 LOOKS = 3  # at a listener before it is called dead
 # How many times the cap a change of labels may take: some implementations first give the pod, or every pod of the namespace, a new
-# identity (18 to 32 s were measured on kind clusters), and Kubernetes sets no bound on that.
+# identity (7 to 35 s were measured on kind clusters), and Kubernetes sets no bound on that.
 RELABEL_PATIENCE = 3.0
 OVERLOAD_PATIENCE = 3.0  # times the cap to put the world back, on a machine that starves the agents
 
