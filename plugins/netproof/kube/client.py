@@ -74,6 +74,7 @@ class Api:
         self._lock = threading.Lock()
         self._renewed = time.monotonic()
         self._kinds: dict[tuple[str, str], Resource] = {}
+        self._ended = False
         self.patience = patience
         self.context = self._transport.login.context
         self.server = str(self._transport.login.server)
@@ -160,6 +161,10 @@ class Api:
             return False
         return True
 
+    def end(self) -> None:
+        """From now on every call raises ApiUnavailable, and sends nothing."""
+        self._ended = True
+
     def version(self) -> Json:
         """What `kubectl version` says of the server: `gitVersion` and so on."""
         return self.get("/version")
@@ -234,6 +239,8 @@ class Api:
 
         def once(timeout: float) -> T:
             nonlocal settled
+            if self._ended:
+                raise ApiUnavailable(f"{what}: the run is over")
             transport = self._transport
             try:
                 return attempt(transport, timeout)

@@ -64,6 +64,15 @@ class CaseFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class CaseDropped:
+    """A case that ran ahead of its turn, which did not come: the run was ended by one before it. It counts as not run."""
+
+    at: float
+    case: str
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunFinished:
     at: float
     exit_code: int
@@ -73,7 +82,7 @@ class RunFinished:
     notes: tuple[str, ...] = ()
 
 
-Event = RunStarted | CaseStarted | Waiting | CaseFinished | RunFinished
+Event = RunStarted | CaseStarted | Waiting | CaseFinished | CaseDropped | RunFinished
 
 
 class Sink(Protocol):

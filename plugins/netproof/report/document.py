@@ -77,6 +77,8 @@ def _runs(events: Iterable[Json]) -> list[Json]:
             if key in under_way:
                 runs.append(_cut_short(under_way[key]))
             under_way[key] = event
+        elif event["event"] == "CaseDropped":
+            under_way.pop(key, None)
         elif event["event"] == "CaseFinished" and not event.get("caused_by"):
             start = under_way.pop(key, {}).get("at", event["at"] - event["seconds"])
             runs.append(_result(event, started=start))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -122,9 +122,9 @@ class Attempt:
         return deciding[-1] if deciding else Judgement(self.verdict, self.reason, ())
 
 
-def run_once(item: pytest.Function, case: Case, *, before: Sequence[str]) -> Attempt:
-    """Run a case's test function once and restore its world. pytest's own outcomes (skip, fail, exit) and Problem pass through."""
-    verdict, reason, error = _call(item, case)
+def run_once(run: Callable[[], object], case: Case, *, before: Sequence[str]) -> Attempt:
+    """Run a case's test function once and restore its world. pytest's own outcomes (fail, exit) and Problem pass through."""
+    verdict, reason, error = _call(run, case)
     try:
         restored = case.restore()
     except INFRASTRUCTURE as trouble:
@@ -134,15 +134,16 @@ def run_once(item: pytest.Function, case: Case, *, before: Sequence[str]) -> Att
     return Attempt(verdict, reason, tuple(case.steps), restored, error, tags, timings=case.stopwatch.timings())
 
 
-def _call(item: pytest.Function, case: Case) -> tuple[Verdict, str, Exception | None]:
-    names = item._fixtureinfo.argnames
+def _call(run: Callable[[], object], case: Case) -> tuple[Verdict, str, Exception | None]:
     try:
-        item.obj(**{name: item.funcargs[name] for name in names})
+        run()
         case.raise_slow()
     except Verdicted as said:
         return said.verdict, said.reason, None
     except Problem:
         raise
+    except pytest.skip.Exception as skipped:
+        return Verdict.UNSUPPORTED, f"left out: {skipped.msg}", None
     except INFRASTRUCTURE as trouble:
         return Verdict.INCONCLUSIVE, f"{type(trouble).__name__}: {trouble}", None
     except Exception as error:

@@ -31,6 +31,7 @@ CAPS = {"lab": 5.0, "kind": 30.0, "context": 120.0}
 STABLE_LEAST = {"lab": 1.0, "kind": 2.0, "context": 2.0}  # seconds; the lab's cap is shorter too
 STABLE_MOST = {"lab": 10.0, "kind": 10.0, "context": 30.0}
 REPEATS = {"lab": 3, "kind": 10, "context": 10}
+LANES = 2  # of a worker: cases wait most of the time, for time-outs and for changes to take effect
 RATE = 6000.0  # attempts/s of all workers together: above it, starved sockets invent denials (measured)
 RATE_OF_ONE = 2000.0  # attempts/s of one: at 6,000 a third of a burst was made by agents that lagged at times, at 2,000 none (measured)
 LEAST_OF_ONE = {"lab": 1000.0}  # attempts/s of one, however many there are: on the lab they are many, and seldom in a burst together
@@ -114,6 +115,11 @@ def runner(
 def repeat(settings: Settings, said: float | None) -> int:
     """How often a change is timed: what the user said, once at the least, else as the provider's time allows."""
     return REPEATS[settings.provider_name] if said is None else max(1, int(said))
+
+
+def lanes(settings: Settings, workers: int) -> int:
+    """How many cases a worker has under way at once: on somebody's cluster one, unless several workers were asked for."""
+    return LANES if settings.provider_name != "context" or workers > 1 else 1
 
 
 def limits(settings: Settings, *, cap: float | None, budget: float | None, burst: float | None, smoke: bool) -> Limits:

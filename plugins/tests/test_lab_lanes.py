@@ -1,0 +1,125 @@
+"""The lanes of a worker, as the author of a case meets them: the next case runs beside the present one, where that can be foreseen."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+from netproof.lab.launch import problem
+from netproof.report import journal
+from realcluster import ROOT
+
+pytestmark = pytest.mark.skipif(bool(problem()), reason=f"no lab on this machine: {problem()}")
+
+CONFTEST = "from suites.conftest import *\n"
+
+
+def run(folder: Path, cases: str, *words: str) -> tuple[int, str, list[Mapping[str, Any]]]:
+    """Exit code, what was printed, and the events of a run of these cases on the lab."""
+    suite = folder / "suite"
+    suite.mkdir()
+    (suite / "conftest.py").write_text(CONFTEST)
+    (suite / "test_cases.py").write_text(dedent(cases))
+    command = [sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT), "-p", "no:cacheprovider"]
+    command += ["-p", "netproof.plugin", "-p", "kept", "--cluster=lab", f"--netproof-report={folder / 'report'}", *words, str(suite)]
+    (folder / "kept.py").write_text(  # the journal goes with the run's folder
+        "import pathlib, shutil, pytest\n"
+        "@pytest.hookimpl(tryfirst=True)\n"
+        f"def pytest_sessionfinish():\n    for file in pathlib.Path({str(folder / 'report')!r}).glob('run-*/events-*'):\n"
+        f"        shutil.copy(file, {str(folder)!r})\n"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "plugins"), str(folder)])}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    return done.returncode, done.stdout + done.stderr, journal.read(folder)
+
+
+def started(events: list[Mapping[str, Any]]) -> list[str]:
+    """The behaviours of the cases that were begun."""
+    return [event["case"].partition("/")[0] for event in events if event["event"] == "CaseStarted"]
+
+
+def test_the_next_case_runs_beside_the_present_one(tmp_path: Path) -> None:
+    """Where its fixtures are the suites' own; what pytest would leave out is not begun, and others' fixtures are set up by pytest."""
+    code, said, events = run(
+        tmp_path,
+        """
+        import threading
+        import pytest
+        from netproof.cases import TCP, behaviour
+
+        both, mine = threading.Barrier(2, timeout=30), []
+
+        @pytest.fixture
+        def own():
+            mine.append("set up")
+            yield "own"
+            mine.clear()
+
+        @behaviour("POD-01", protocol=[TCP], via=["pod-ip"])
+        def test_one(world, expect, protocol):
+            both.wait()
+            expect(*world.pairs(protocol(8080), same_node=True)).reaches()
+
+        @behaviour("POD-02", protocol=[TCP], via=["pod-ip"])
+        def test_other(world, expect, protocol):
+            both.wait()
+            expect(*world.pairs(protocol(8080), same_node=False)).reaches()
+
+        @pytest.mark.skip(reason="not today")
+        @behaviour("POD-03a", protocol=[TCP], via=["pod-ip"])
+        def test_never(world, expect, protocol):
+            raise AssertionError("it was to be skipped")
+
+        @behaviour("POD-06a", protocol=[TCP], via=["pod-ip"])
+        def test_that_skips_itself(world, expect, protocol):
+            pytest.skip("nor this")
+
+        @behaviour("POD-03b", protocol=[TCP], via=["pod-ip"])
+        def test_with_a_fixture_of_its_own(own, world, expect, protocol):
+            assert (own, mine) == ("own", ["set up"])
+            expect(*world.pairs(protocol(8080), same_node=False)).reaches()
+        """,
+    )
+    assert code == 0, said
+    assert "3 passed, 1 skipped, 1 unsupported" in said
+    assert started(events) == ["POD-01", "POD-02", "POD-06a", "POD-03b"]
+    reasons = [event["reason"] for event in events if event["event"] == "CaseFinished" and event["verdict"] == "unsupported"]
+    assert reasons == ["left out: not today", "left out: nor this"]
+
+
+def test_a_case_that_runs_beside_one_that_ends_the_run_is_broken_off(tmp_path: Path) -> None:
+    """It makes nothing more, and the report does not wait for it."""
+    began = time.monotonic()
+    code, said, events = run(
+        tmp_path,
+        """
+        import threading
+        from netproof.cases import TCP, behaviour
+
+        under_way = threading.Event()
+
+        @behaviour("POD-01", protocol=[TCP], via=["pod-ip"])
+        def test_that_breaks(world, expect, protocol):
+            under_way.wait(30)
+            raise RuntimeError("broken")
+
+        @behaviour("POD-02", protocol=[TCP], via=["pod-ip"])
+        def test_without_end(world, expect, protocol):
+            under_way.set()
+            while True:
+                expect(*world.pairs(protocol(8080), same_node=False)).reaches()
+        """,
+        "-x",
+    )
+    assert code == 10, said
+    assert "the run was stopped before its last case; 1 selected case not run" in said
+    assert started(events) == ["POD-01", "POD-02"]
+    assert [event["case"] for event in events if event["event"] == "CaseFinished"] == ["POD-01/tcp/ipv4/pod-ip"]
+    assert time.monotonic() - began < 100  # `run` itself has a limit
