@@ -14,7 +14,7 @@ from netproof.kube import lease
 from netproof.kube.client import Conflict, NotFound
 from netproof.kube.objects import path, path_of
 from netproof.kube.wait import Late
-from netproof.run import gate
+from netproof.run.gate import Gate
 from netproof.world import restart
 from netproof.world.verdicts import Unsupported
 from test_probe_net import eventually
@@ -96,18 +96,31 @@ def test_who_wants_to_be_alone_waits_for_the_others(tmp_path: Path) -> None:
     runner: Any = SimpleNamespace(api=Shelf(), run="r", worker="gw0", progress=None)
     told: list[str] = []
 
-    def work() -> None:
-        with gate.alone(tmp_path, runner):
-            told.append("alone")
+    def work(name: str) -> None:
+        gate = Gate(tmp_path)
+        with gate.shared():
+            with gate.alone(runner):
+                told.append(f"{name} alone")
+                assert not _free(tmp_path / "gate")
+            told.append(f"{name} shared")
 
-    thread = threading.Thread(target=work)
-    with gate.shared(tmp_path), gate.shared(tmp_path):
-        thread.start()
-        assert eventually(lambda: not _free(tmp_path / "gate.queue"))  # it waits, and who comes now waits behind it
-        told.append("shared")
-    thread.join()
-    assert told == ["shared", "alone"]
+    threads = [threading.Thread(target=work, args=(name,)) for name in "ab"]  # two that share, and want to be alone
+    with Gate(tmp_path).shared(), Gate(tmp_path).shared():
+        for thread in threads:
+            thread.start()
+        assert eventually(lambda: not _free(tmp_path / "gate.queue"))  # one waits, and who comes now waits behind it
+        told.append("others")
+    for thread in threads:
+        thread.join(10)
+    assert told[0] == "others"
+    assert sorted(told[1:]) == ["a alone", "a shared", "b alone", "b shared"]
     assert not runner.api.objects
+
+
+def test_only_who_shares_the_cluster_can_have_it_alone(tmp_path: Path) -> None:
+    runner: Any = SimpleNamespace(api=Shelf(), run="r", worker="gw0", progress=None)
+    with pytest.raises(RuntimeError, match="only who shares"), Gate(tmp_path).alone(runner):
+        pass
 
 
 def _free(file: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Who may use the cluster: the cases of a run share it, a disruptive one has it to itself.
+"""Who may use the cluster: the cases of a run share it; one that restarts what all use has it to itself for as long as that takes.
 
 Within a run by two locked files in its folder, between runs by a Lease on the cluster.
 """
@@ -9,6 +9,7 @@ import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from netproof.kube import lease
 from netproof.world.runner import Runner
@@ -16,22 +17,42 @@ from netproof.world.runner import Runner
 _LEASE = ("kube-system", "netproof-disruption")
 
 
-@contextmanager
-def shared(folder: Path) -> Iterator[None]:
-    """The cluster beside others of the run; waits while one has it, or waits for it, alone."""
-    with (folder / "gate.queue").open("w") as queue, (folder / "gate").open("w") as gate:
-        fcntl.flock(queue, fcntl.LOCK_SH)  # held by who waits to be alone, so that those who share do not starve it
-        fcntl.flock(gate, fcntl.LOCK_SH)
-        fcntl.flock(queue, fcntl.LOCK_UN)
-        yield
+class Gate:
+    """A lane's way onto the cluster. One thread may use it."""
 
+    def __init__(self, folder: Path) -> None:
+        self._queue = folder / "gate.queue"  # locked by who waits to be alone, so that those who share do not starve it
+        self._gate = folder / "gate"
+        self._held: IO[str] | None = None
 
-@contextmanager
-def alone(folder: Path, runner: Runner) -> Iterator[None]:
-    """The cluster for one: no other case of the run is at work, and no disruptive one of another run. Raises Late."""
-    with (folder / "gate.queue").open("w") as queue, (folder / "gate").open("w") as gate:
-        fcntl.flock(queue, fcntl.LOCK_EX)
-        fcntl.flock(gate, fcntl.LOCK_EX)
-        holder = f"{runner.run}-{runner.worker}"
-        with lease.hold(runner.api, *_LEASE, holder=holder, run=runner.run, progress=runner.progress):
-            yield
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """The cluster beside others of the run; waits while one has it, or waits for it, alone."""
+        with self._queue.open("w") as queue, self._gate.open("w") as gate:
+            fcntl.flock(queue, fcntl.LOCK_SH)
+            fcntl.flock(gate, fcntl.LOCK_SH)
+            fcntl.flock(queue, fcntl.LOCK_UN)
+            self._held = gate
+            try:
+                yield
+            finally:
+                self._held = None
+
+    @contextmanager
+    def alone(self, runner: Runner) -> Iterator[None]:
+        """The cluster for one: no other case of the run is at work, no other run disrupts it. Within `shared`, which goes on afterwards.
+
+        Raises Late where another run keeps the Lease.
+        """
+        if self._held is None:
+            raise RuntimeError("only who shares the cluster can have it alone")
+        with self._queue.open("w") as queue:
+            fcntl.flock(self._held, fcntl.LOCK_UN)  # two that want to be alone would wait for each other
+            fcntl.flock(queue, fcntl.LOCK_EX)
+            fcntl.flock(self._held, fcntl.LOCK_EX)
+            try:
+                holder = f"{runner.run}-{runner.worker}"
+                with lease.hold(runner.api, *_LEASE, holder=holder, run=runner.run, progress=runner.progress):
+                    yield
+            finally:
+                fcntl.flock(self._held, fcntl.LOCK_SH)

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
@@ -16,13 +15,12 @@ import pytest
 
 from netproof.cases import Axes
 from netproof.cluster.state import ClusterState
-from netproof.kube.wait import Late
 from netproof.model.behaviour import Behaviour
 from netproof.model.event import CaseStarted, Event, Waiting
 from netproof.model.flow import Family
 from netproof.model.verdict import Verdict
-from netproof.run import gate
 from netproof.run.attempt import Attempt, run_once
+from netproof.run.gate import Gate
 from netproof.run.shrinking import Shrinking
 from netproof.run.work import CaseAtWork
 from netproof.world import world as worlds
@@ -61,6 +59,7 @@ class Lane:
 
     ground: Ground
     threaded: bool
+    _gate: Gate = field(init=False)
     _tasks: queue.SimpleQueue[Callable[[], None]] = field(default_factory=queue.SimpleQueue)
     _thread: threading.Thread | None = None
     _ended: bool = False
@@ -71,6 +70,9 @@ class Lane:
     _blemished: bool = False  # whether a fail was judged in the world that is there
     _done: list[str] = field(default_factory=list)
     _shrinkings: int = 0
+
+    def __post_init__(self) -> None:
+        self._gate = Gate(self.ground.folder)
 
     def do(self, task: Callable[[], T]) -> Future[T]:
         """Have it done after all that was asked for before."""
@@ -125,20 +127,15 @@ class Lane:
         drawn = DrawnSet(axes.values["draw"], relevant(self.ground.state.unsupported), view) if "draw" in axes.values else None
         return CaseAtWork(axes, behaviour, case, view, Expect(case, view), began, drawn)
 
-    def judge(self, work: CaseAtWork, run: Callable[[], object], *, alone: bool) -> Attempt:
-        """Run it to its verdict, `alone` on the cluster or beside others; a fail is confirmed in a fresh world."""
+    def judge(self, work: CaseAtWork, run: Callable[[], object]) -> Attempt:
+        """Run it to its verdict, beside others; a fail is confirmed in a fresh world."""
         self._refuse_when_ended()
         try:
-            with self._gate(alone=alone):
+            with self._gate.shared():
                 return self._judged(work, run)
-        except Late as late:
-            return Attempt(Verdict.INCONCLUSIVE, f"the cluster was not to be had alone: {late}")
         finally:
             self._done.append(work.axes.id)
             work.ended = time.monotonic()
-
-    def _gate(self, *, alone: bool) -> AbstractContextManager[None]:
-        return gate.alone(self.ground.folder, self._means()) if alone else gate.shared(self.ground.folder)
 
     def _judged(self, work: CaseAtWork, run: Callable[[], object]) -> Attempt:
         first = self._first(work, run)
@@ -189,7 +186,8 @@ class Lane:
 
     def _means(self) -> Runner:
         if self._runner is None:
-            self._runner = self.ground.means(self._progress)
+            made = self.ground.means(self._progress)
+            self._runner = replace(made, alone=lambda: self._gate.alone(made))
         return self._runner
 
     def _fresh(self) -> World:

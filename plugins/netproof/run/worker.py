@@ -48,7 +48,7 @@ class Errand:
 
         def judge() -> Attempt:
             work = self.prepared.result()
-            return self.lane.judge(work, called(work), alone=bool(self.item.get_closest_marker("disruptive")))
+            return self.lane.judge(work, called(work))
 
         return replace(self, judged=self.lane.do(judge))
 

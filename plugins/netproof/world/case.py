@@ -311,9 +311,10 @@ class Case:
         if not restarting:
             self._carry_out(queued)
             return
-        agents = restart.begin(self.runner, sorted({pod.node for pod in self.world.pods.values()}))
-        self._carry_out(queued)
-        restart.complete(self.runner, agents)
+        with self.runner.alone():
+            agents = restart.begin(self.runner, sorted({pod.node for pod in self.world.pods.values()}))
+            self._carry_out(queued)
+            restart.complete(self.runner, agents)
 
     def _carry_out(self, queued: Sequence[tuple[str, Object]]) -> None:
         for verb, obj in queued:

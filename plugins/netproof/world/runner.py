@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,6 +49,7 @@ class Runner:
     network_agent: str = ""  # namespace/name of the DaemonSet whose pods program the nodes
     clock: Callable[[], float] = time.monotonic
     repeat: int = 10  # how often a change is timed
+    alone: Callable[[], AbstractContextManager[None]] = nullcontext  # while something is restarted that others use. Raises Late
 
     def dial_pod(self, pod: Pod) -> Dial:
         """How to reach that pod's agent."""
