@@ -85,6 +85,15 @@ def test_a_lease_that_ran_out_is_taken_over() -> None:
         assert api.objects[WHERE]["spec"]["holderIdentity"] == "me"
 
 
+def test_a_lease_of_ones_own_is_shared_and_given_back_by_who_made_it() -> None:
+    api = Shelf()
+    with hold(api):
+        with hold(api):
+            pass
+        assert api.objects[WHERE]["spec"]["holderIdentity"] == "me"
+    assert not api.objects
+
+
 def test_a_lease_that_somebody_holds_is_not_touched() -> None:
     api = Shelf(held_by("the living", 600))
     with pytest.raises(Late, match="the living holds it"), hold(api, limit=0.2):
@@ -96,24 +105,54 @@ def test_who_wants_to_be_alone_waits_for_the_others(tmp_path: Path) -> None:
     runner: Any = SimpleNamespace(api=Shelf(), run="r", worker="gw0", progress=None)
     told: list[str] = []
 
-    def work(name: str) -> None:
+    def work() -> None:
         gate = Gate(tmp_path)
         with gate.shared():
             with gate.alone(runner):
-                told.append(f"{name} alone")
+                told.append("alone")
                 assert not _free(tmp_path / "gate")
-            told.append(f"{name} shared")
+            told.append("shared")
 
-    threads = [threading.Thread(target=work, args=(name,)) for name in "ab"]  # two that share, and want to be alone
+    thread = threading.Thread(target=work)
     with Gate(tmp_path).shared(), Gate(tmp_path).shared():
-        for thread in threads:
-            thread.start()
-        assert eventually(lambda: not _free(tmp_path / "gate.queue"))  # one waits, and who comes now waits behind it
+        thread.start()
+        assert eventually(lambda: not _free(tmp_path / "gate.queue"))  # it waits, and who comes now waits behind it
         told.append("others")
+    thread.join(10)
+    assert told == ["others", "alone", "shared"]
+    assert not runner.api.objects
+
+
+def test_those_who_want_to_be_alone_are_so_together(tmp_path: Path) -> None:
+    """Each lets the next one in when it has done its part; who shares comes in when all are done."""
+    runner: Any = SimpleNamespace(api=Shelf(), run="r", worker="gw0", progress=None)
+    told: list[str] = []
+    both = threading.Barrier(2, timeout=10)
+    stranger = threading.Thread(target=lambda: share())
+
+    def share() -> None:
+        with Gate(tmp_path).shared():
+            told.append("stranger")
+
+    def work() -> None:
+        gate = Gate(tmp_path)
+        with gate.shared():
+            both.wait()
+            with gate.alone(runner) as let_in_the_next:
+                told.append("alone")
+                let_in_the_next()
+                if both.wait() == 0:
+                    stranger.start()
+                both.wait()
+                told.append("done")
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
     for thread in threads:
         thread.join(10)
-    assert told[0] == "others"
-    assert sorted(told[1:]) == ["a alone", "a shared", "b alone", "b shared"]
+    stranger.join(10)
+    assert told == ["alone", "alone", "done", "done", "stranger"]
     assert not runner.api.objects
 
 
@@ -126,7 +165,7 @@ def test_only_who_shares_the_cluster_can_have_it_alone(tmp_path: Path) -> None:
 def _free(file: Path) -> bool:
     with file.open("w") as opened:
         try:
-            fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
     return True
@@ -164,6 +203,19 @@ def test_agents_of_these_nodes_are_replaced() -> None:
     ]
 
 
+def test_an_agent_that_is_away_already_is_not_deleted_again() -> None:
+    """Another case restarts it: what comes in its place is awaited."""
+    ending, coming = agent("n1", "ending"), agent("n2", "coming", ready=False)
+    ending["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    deleted: list[dict[str, Any]] = []
+    api = Shelf(DAEMON, ending, coming, deleted=deleted.append)
+    agents = restart.begin(runner_of(api), ["n1", "n2"])
+    for obj in (agent("n1", "new"), agent("n2", "coming")):
+        api.objects[path_of(obj)] = obj
+    restart.complete(runner_of(api), agents)
+    assert not deleted
+
+
 def test_an_agent_that_does_not_come_back_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(restart, "LIMIT", 0.1)
     api = Shelf(DAEMON, agent("n1", "old"))
@@ -175,6 +227,7 @@ def test_an_agent_that_does_not_come_back_is_named(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(("named", "nodes", "words"), [("", ["n1"], "nobody says"), ("net/agent", ["n1", "n2"], "no pod on n2")])
-def test_what_cannot_be_restarted_is_unsupported(named: str, nodes: list[str], words: str) -> None:
+def test_what_cannot_be_restarted_is_unsupported(named: str, nodes: list[str], words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(restart, "SUCCESSION", 0.1)
     with pytest.raises(Unsupported, match=words):
         restart.begin(runner_of(Shelf(DAEMON, agent("n1", "old")), named), nodes)

@@ -16,6 +16,7 @@ from netproof.kube.wait import NotYet, until
 
 DURATION = 600  # seconds after which a Lease is nobody's; a holder that lives gives it back long before
 LIMIT = 2 * DURATION
+_SHARED: dict[str, Any] = {}  # stands for a Lease that another part of the holder gives back
 
 
 @contextmanager
@@ -29,7 +30,10 @@ def hold(
     limit: float = LIMIT,
     progress: Callable[[str, float, float], None] | None = None,
 ) -> Iterator[None]:
-    """Hold the Lease while the block runs. Raises Late where somebody else keeps it for longer than `limit` seconds."""
+    """Hold the Lease while the block runs; beside another part of `holder`, if that has it. Raises Late.
+
+    That is where somebody else keeps it for longer than `limit` seconds.
+    """
     spec = {"holderIdentity": holder, "leaseDurationSeconds": DURATION}
     metadata = {"name": name, "namespace": namespace, "labels": {"netproof.dev/run": run}}
     wanted = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
@@ -39,24 +43,27 @@ def hold(
         try:
             return api.create(wanted)
         except Conflict:
-            _give_up(api, path("Lease", name, namespace), others)
-        return None
+            return _ours(api, path("Lease", name, namespace), holder, others)
 
     made = until(taken, what=f"the Lease {namespace}/{name}", limit=limit, every=1.0, progress=progress)
     try:
         yield
     finally:
-        api.delete(path("Lease", name, namespace), uid=made["metadata"]["uid"])
+        if made is not _SHARED:
+            api.delete(path("Lease", name, namespace), uid=made["metadata"]["uid"])
 
 
-def _give_up(api: Api, where: str, others: dict[str, float]) -> None:
-    """Delete somebody else's Lease that has run out; raise NotYet where it has not."""
+def _ours(api: Api, where: str, holder: str, others: dict[str, float]) -> dict[str, Any] | None:
+    """_SHARED where the holder has it already. Somebody else's that has run out is deleted; raises NotYet where it has not."""
     try:
         there = api.get(where)
     except NotFound:
-        return
+        return None
+    if there["spec"].get("holderIdentity") == holder:
+        return _SHARED
     uid, spec = there["metadata"]["uid"], there["spec"]
     since = others.setdefault(uid, time.monotonic())
     if time.monotonic() - since < float(spec.get("leaseDurationSeconds") or 0):
         raise NotYet(f"{spec.get('holderIdentity')} holds it")
     api.delete(where, uid=uid)
+    return None

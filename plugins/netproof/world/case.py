@@ -311,9 +311,10 @@ class Case:
         if not restarting:
             self._carry_out(queued)
             return
-        with self.runner.alone():
+        with self.runner.alone() as let_in_the_next:
             agents = restart.begin(self.runner, sorted({pod.node for pod in self.world.pods.values()}))
             self._carry_out(queued)
+            let_in_the_next()
             restart.complete(self.runner, agents)
 
     def _carry_out(self, queued: Sequence[tuple[str, Object]]) -> None:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from netproof.kube.objects import path
-from netproof.kube.wait import NotYet, until
+from netproof.kube.wait import Late, NotYet, until
 from netproof.world.runner import Runner
 from netproof.world.verdicts import Unsupported
 
+SUCCESSION = 10.0  # seconds until a DaemonSet has made another pod in the place of one that ended
 LIMIT = 180.0  # seconds until all agents are Ready again
 
 Object = Mapping[str, Any]
@@ -27,19 +28,35 @@ class Agents:
 
 
 def begin(runner: Runner, nodes: Sequence[str]) -> Agents:
-    """Delete the agents of these nodes. From now until `complete` returns the nodes may be without. Raises Unsupported."""
+    """Delete the agents of these nodes. From now until `complete` returns the nodes may be without. Raises Unsupported.
+
+    An agent that is away already, as another case of the run restarts it right now, is not deleted again.
+    """
     if not runner.network_agent:
         raise Unsupported("nobody says which agent programs the nodes")
     namespace, name = runner.network_agent.split("/")
     labels = runner.api.get(path("DaemonSet", name, namespace))["spec"]["selector"]["matchLabels"]
     selector = ",".join(f"{key}={value}" for key, value in labels.items())
-    there = [pod for pod in runner.api.list(path("Pod", namespace=namespace), labels=selector) if pod["spec"].get("nodeName") in nodes]
-    for pod in there:
+    there = _agents(runner, namespace, selector, nodes)
+    for pod in filter(_is_ready, there):
         runner.api.delete(path("Pod", pod["metadata"]["name"], namespace), uid=pod["metadata"]["uid"])
-    found = frozenset(pod["spec"]["nodeName"] for pod in there)
-    if found < set(nodes):
-        raise Unsupported(f"{runner.network_agent} has no pod on {', '.join(sorted(set(nodes) - found))}")
-    return Agents(selector, namespace, found, frozenset(pod["metadata"]["uid"] for pod in there))
+    ending = (pod for pod in there if _is_ready(pod) or pod["metadata"].get("deletionTimestamp"))
+    return Agents(selector, namespace, frozenset(nodes), frozenset(pod["metadata"]["uid"] for pod in ending))
+
+
+def _agents(runner: Runner, namespace: str, selector: str, nodes: Sequence[str]) -> list[dict[str, Any]]:
+    """The agents on these nodes; one that was just deleted is soon followed by another. Raises Unsupported where a node has none."""
+
+    def whole() -> list[dict[str, Any]] | None:
+        found = [pod for pod in runner.api.list(path("Pod", namespace=namespace), labels=selector) if pod["spec"].get("nodeName") in nodes]
+        if lacking := sorted(set(nodes) - {pod["spec"]["nodeName"] for pod in found}):
+            raise NotYet(", ".join(lacking))
+        return found
+
+    try:
+        return until(whole, what="an agent of the network on each node", limit=SUCCESSION, every=0.5, progress=runner.progress)
+    except Late as late:
+        raise Unsupported(f"{runner.network_agent} has no pod on {late.last}") from None
 
 
 def complete(runner: Runner, agents: Agents) -> None:
@@ -57,4 +74,6 @@ def complete(runner: Runner, agents: Agents) -> None:
 
 def _is_ready(pod: Object) -> bool:
     conditions = (pod.get("status") or {}).get("conditions") or []
-    return any(entry["type"] == "Ready" and entry["status"] == "True" for entry in conditions)
+    return not pod["metadata"].get("deletionTimestamp") and any(
+        entry["type"] == "Ready" and entry["status"] == "True" for entry in conditions
+    )

@@ -20,6 +20,10 @@ from netproof.world.pods import Pod
 Progress = Callable[[str, float, float], None]  # what is awaited, seconds waited, seconds at most
 
 
+def _nobody() -> None:
+    """Nobody else waits to be alone."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outside:
     """An agent outside the cluster, in the fleet under `name`, and the addresses that the cluster's nodes see of it."""
@@ -49,7 +53,7 @@ class Runner:
     network_agent: str = ""  # namespace/name of the DaemonSet whose pods program the nodes
     clock: Callable[[], float] = time.monotonic
     repeat: int = 10  # how often a change is timed
-    alone: Callable[[], AbstractContextManager[None]] = nullcontext  # while something is restarted that others use. Raises Late
+    alone: Callable[[], AbstractContextManager[Callable[[], None]]] = lambda: nullcontext(_nobody)  # see `run.gate`. Raises Late
 
     def dial_pod(self, pod: Pod) -> Dial:
         """How to reach that pod's agent."""
