@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 from fakeapi import Certificates, FakeApi, Hang, Status, kubeconfig
 from netproof.kube.client import Api, ApiUnavailable, connect
+from netproof.kube.login import login as log_in
 from netproof.problem import Problem
 from urllib3.exceptions import InsecureRequestWarning
 
@@ -198,6 +200,14 @@ def test_client_certificates(secure: FakeApi, certificates: Certificates, file: 
     connect(kubeconfig(file, secure.url, cluster={"certificate-authority-data": certificates.data("ca.pem")}, user=user), None)
 
     assert secure.clients == ["netproof-test"]
+
+
+def test_several_threads_connect_at_once(secure: FakeApi, certificates: Certificates, file: Path) -> None:
+    """Each has the key that is given as data in a file of its own, for as long as it needs it."""
+    user = {"client-certificate-data": certificates.data("client.pem"), "client-key-data": certificates.data("client.key")}
+    text = kubeconfig(file, secure.url, cluster={"certificate-authority-data": certificates.data("ca.pem")}, user=user)
+    with ThreadPoolExecutor(8) as pool:
+        assert {login.context for login in pool.map(lambda _: log_in(text, None), range(40))} == {"fake"}
 
 
 def test_certificates_in_files_beside_the_kubeconfig(secure: FakeApi, certificates: Certificates) -> None:

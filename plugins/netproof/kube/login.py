@@ -27,6 +27,7 @@ from netproof.problem import Problem
 if TYPE_CHECKING:
     from kubernetes.client import Configuration
 
+_LOADING = threading.Lock()  # the package remembers the file of a key that it has written once, wherever that was
 _NAME_IT = "name another one with --netproof-kubeconfig or KUBECONFIG"
 
 
@@ -73,7 +74,10 @@ def login(kubeconfig: Path | None, context: str | None) -> Login:
     if user.get("as"):
         raise Problem(f"{whose} acts as another user (as: {user['as']}), which Netproof does not do: use one without")
     server = _server(whose, cluster)
-    with tempfile.TemporaryDirectory(prefix="netproof-") as folder:  # keys given as data pass through files: not for longer than needed
+    with (
+        _LOADING,
+        tempfile.TemporaryDirectory(prefix="netproof-") as folder,
+    ):  # keys given as data pass through files: not for longer than needed
         configuration, said = _load(whose, config.files, chosen, folder)
         if user.get("exec") and not configuration.api_key and not configuration.cert_file:
             raise Problem(_plugin(whose, user["exec"], said))
