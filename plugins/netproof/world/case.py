@@ -277,14 +277,18 @@ class Case:
         flows = [flow for flow in dict.fromkeys(self._flows_to_reopen()) if self.world.stands(flow)]
         began = self.runner.clock()
         rounds: list[Round] = []
+        shut = flows
         while flows:
-            # What opens soon is waited for by glances; at the end, and from time to time, silence is told from a slow answer.
+            # What opens soon is waited for by glances at what is still shut; at the end, and from time to time, silence is told from a
+            # slow answer, and a round on all flows shows that all are open at once.
             over = self.runner.clock() + ROUND.lasts(0) > began + self.limits.cap * (OVERLOAD_PATIENCE if overloaded(rounds) else 1.0)
-            plan = ROUND if over or len(rounds) % GLANCES == GLANCES - 1 else GLANCE
-            rounds.append(self.runner.fleet.round(flows, Phase.RESTORE, plan=plan))
-            if over or len(_connected(rounds[-1:])) == len(flows):
+            whole = over or not shut or len(rounds) % GLANCES == GLANCES - 1
+            rounds.append(self.runner.fleet.round(flows if whole else shut, Phase.RESTORE, plan=ROUND if whole else GLANCE))
+            shut = [flow for flow in (flows if whole else shut) if flow not in _connected(rounds[-1:])]
+            if over or (whole and not shut):
                 break
-            hold(self.runner, rounds[-1].began)
+            if shut:
+                hold(self.runner, rounds[-1].began)
         return tuple(rounds)
 
     def _still_closed(self, flows: tuple[Flow, ...]) -> tuple[Flow, ...]:

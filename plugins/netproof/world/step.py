@@ -125,18 +125,32 @@ def _glance(runner: Runner, script: Script, history: History) -> Round | None:
 
     A full round takes a whole time-out where something is denied, and would tell a quarter of a second of convergence as 1.2 s. From
     time to time one is made all the same, as a slow answer is missed by glances only, and at the cap, as that one counts.
+
+    It looks at what shall be denied, and once some of that was seen open, at that alone: the others are for the round.
     """
     near_cap = runner.clock() + 2 * ROUND.lasts(0) > history.changed + script.limits.cap
     if script.by_chance or _manner(script) is not ROUND or _glances(history) >= GLANCES or near_cap:
         return None
-    seen = runner.fleet.round(list(script.expected), Phase.CANDIDATE, plan=GLANCE, meant=_meant(script))
+    seen = runner.fleet.round(_still_open(script, history), Phase.CANDIDATE, plan=GLANCE, meant=_meant(script))
     return seen if any(finding.wrong and finding.decisive for finding in look(seen, history).findings.values()) else None
+
+
+def _still_open(script: Script, history: History) -> list[Flow]:
+    """The flows that a glance looks at."""
+    if _glances(history):
+        findings = look(history.rounds[-1], history).findings
+        return [flow for flow, finding in findings.items() if finding.wrong]
+    denied = [flow for flow, e in script.expected.items() if e.decision is Decision.DENY]
+    return denied or list(script.expected)
 
 
 def _glances(history: History) -> int:
     """How many candidates the history ends in that were as short as a glance."""
-    short = (r.phase is Phase.CANDIDATE and r.ended - r.began <= GLANCE.lasts(0) for r in reversed(history.rounds))
-    return sum(1 for _ in itertools.takewhile(bool, short))
+    return sum(1 for _ in itertools.takewhile(_is_glance, reversed(history.rounds)))
+
+
+def _is_glance(round_: Round) -> bool:
+    return round_.phase is Phase.CANDIDATE and round_.ended - round_.began <= GLANCE.lasts(0)
 
 
 def _pace(runner: Runner, script: Script, history: History) -> None:
