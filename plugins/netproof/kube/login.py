@@ -12,10 +12,10 @@ import shutil
 import ssl
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 from urllib3.exceptions import LocationParseError
@@ -27,7 +27,10 @@ from netproof.problem import Problem
 if TYPE_CHECKING:
     from kubernetes.client import Configuration
 
+_COPIES = 3  # of the environment that may be disturbed
 _LOADING = threading.Lock()  # the package remembers the file of a key that it has written once, wherever that was
+T = TypeVar("T")
+
 _NAME_IT = "name another one with --netproof-kubeconfig or KUBECONFIG"
 
 
@@ -47,7 +50,7 @@ class Login:
         """The credentials of this moment: an expired token is replaced by the exec plugin first."""
         try:
             with self.lock:
-                token = self.configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
+                token = _undisturbed(lambda: self.configuration.get_api_key_with_prefix("BearerToken", alias="authorization"))
         except Exception as exc:  # whatever an identity provider's client raises
             raise ApiUnavailable(f"the credentials of context {self.context!r} could not be renewed: {plain(exc)}") from exc
         return {"Authorization": token} if token else {}
@@ -83,7 +86,16 @@ def login(kubeconfig: Path | None, context: str | None) -> Login:
             raise Problem(_plugin(whose, user["exec"], said))
         tls = _tls(whose, configuration) if server.scheme == "https" else None
     proxy = _proxy(whose, configuration, explicit="proxy-url" in cluster)
+    configuration.proxy = configuration.proxy  # settled: else the package reads the environment again for every call with a token
     return Login(chosen, server, tls, configuration.tls_server_name, proxy, configuration)
+
+
+def _undisturbed(task: Callable[[], T]) -> T:
+    """What it returns. The package copies the environment, in which pytest, by another thread, writes and deletes the name of a test."""
+    for _ in range(_COPIES):
+        with contextlib.suppress(KeyError):
+            return task()
+    return task()
 
 
 def read(kubeconfig: Path | None) -> Kubeconfig:

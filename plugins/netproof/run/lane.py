@@ -55,17 +55,20 @@ class Ground:
 
 @dataclass(slots=True)
 class Lane:
-    """Its own runner, and the world at hand. What it is told to do it does in turn, in a thread of its own if it is `threaded`."""
+    """Its own runner, and the world at hand. What it is told to do it does in turn, in a thread of its own if it is `threaded`.
+
+    Raises what `ground.means` raises. It connects where it is made: to read the environment is for the thread that may write it.
+    """
 
     ground: Ground
     threaded: bool
     _gate: Gate = field(init=False)
+    _runner: Runner = field(init=False)
     _tasks: queue.SimpleQueue[Callable[[], None]] = field(default_factory=queue.SimpleQueue)
     _thread: threading.Thread | None = None
     _ended: bool = False
     _case: str = ""
     _told: dict[str, float] = field(default_factory=dict)
-    _runner: Runner | None = None
     _world: World | None = None
     _blemished: bool = False  # whether a fail was judged in the world that is there
     _done: list[str] = field(default_factory=list)
@@ -73,6 +76,8 @@ class Lane:
 
     def __post_init__(self) -> None:
         self._gate = Gate(self.ground.folder)
+        runner = self.ground.means(self._progress)
+        self._runner = replace(runner, alone=lambda: self._gate.alone(runner))
 
     def do(self, task: Callable[[], T]) -> Future[T]:
         """Have it done after all that was asked for before."""
@@ -100,9 +105,8 @@ class Lane:
     def end(self) -> None:
         """End with the run: whatever is under way is broken off, and changes nothing of the cluster from now on."""
         self._ended = True
-        if self._runner:
-            self._runner.api.end()
-            self._runner.fleet.close()
+        self._runner.api.end()
+        self._runner.fleet.close()
         if self._thread:
             idle = threading.Event()
             self._tasks.put(idle.set)
@@ -110,8 +114,8 @@ class Lane:
 
     @property
     def nodes(self) -> int:
-        """On how many nodes it may place pods; 0 before it has placed any."""
-        return len(self._runner.nodes) if self._runner else 0
+        """On how many nodes it may place pods."""
+        return len(self._runner.nodes)
 
     # a case
 
@@ -122,7 +126,7 @@ class Lane:
         self.ground.tell(CaseStarted(time.time(), axes.id, item.nodeid, self.ground.worker))
         began = time.monotonic()
         world = self._fresh() if self._world is None else self._world
-        case = Case(self._means(), world, axes.id, self._means().limits)
+        case = Case(self._runner, world, axes.id, self._runner.limits)
         view = CaseWorld(case, Family(axes.values["family"]))
         drawn = DrawnSet(axes.values["draw"], relevant(self.ground.state.unsupported), view) if "draw" in axes.values else None
         return CaseAtWork(axes, behaviour, case, view, Expect(case, view), began, drawn)
@@ -184,16 +188,10 @@ class Lane:
 
     # what it needs
 
-    def _means(self) -> Runner:
-        if self._runner is None:
-            made = self.ground.means(self._progress)
-            self._runner = replace(made, alone=lambda: self._gate.alone(made))
-        return self._runner
-
     def _fresh(self) -> World:
         self._give_up_world()
         self._blemished = False
-        self._world = worlds.make(self._means(), next(self.ground.numbers))
+        self._world = worlds.make(self._runner, next(self.ground.numbers))
         return self._world
 
     def _give_up_world(self) -> None:

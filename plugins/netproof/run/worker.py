@@ -25,7 +25,7 @@ from netproof.problem import Problem
 from netproof.report.journal import Journal
 from netproof.run import collection, ground
 from netproof.run.assignment import Assignment
-from netproof.run.attempt import Attempt
+from netproof.run.attempt import INFRASTRUCTURE, Attempt
 from netproof.run.findings import Findings
 from netproof.run.header import header_of
 from netproof.run.lane import TELL_EVERY, Ground, Lane
@@ -165,7 +165,7 @@ class Worker:
             return
         if beside.judged is None and isinstance(beside.item, pytest.Function) and (own := foreseen(beside.item)):
             self._errand = beside.run(own)
-        with contextlib.suppress(Unsupported):  # that will be told when it is its turn
+        with contextlib.suppress(Unsupported, Problem, *INFRASTRUCTURE):  # that will be told when it is its turn
             self._ahead = self._begin(item, axes).run(called)
 
     def _free_lane(self, ground: Ground) -> Lane:
