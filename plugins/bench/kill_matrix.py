@@ -31,7 +31,7 @@ from netproof.report.evidence import load_bundle
 
 ROOT = Path(__file__).resolve().parents[2]
 REPORT = ROOT / "reports" / "kill-matrix.json"
-LABS = 6  # at once, each with one process of pytest: they wait most of the time
+LABS = 8  # at once, each with one process of pytest: they wait most of the time
 SPARES = 2  # cases that must not mind, for each fault
 CAP = 3.0  # seconds; the unbroken lab agrees within two
 LIMIT = 60.0, 30.0  # seconds for a run, and for each of its cases
