@@ -94,6 +94,31 @@ def test_the_next_case_runs_beside_the_present_one(tmp_path: Path) -> None:
     assert reasons == ["left out: not today", "left out: nor this"]
 
 
+def test_a_case_that_somebody_elses_hook_may_leave_out_begins_when_its_turn_comes(tmp_path: Path) -> None:
+    (tmp_path / "hooked.py").write_text(
+        "import pytest\ndef pytest_runtest_setup(item):\n    if 'never' in item.name:\n        pytest.skip('by a hook')\n"
+    )
+    code, said, events = run(
+        tmp_path,
+        """
+        from netproof.cases import TCP, behaviour
+
+        @behaviour("POD-01", protocol=[TCP], via=["pod-ip"])
+        def test_one(world, expect, protocol):
+            expect(*world.pairs(protocol(8080), same_node=True)).reaches()
+
+        @behaviour("POD-02", protocol=[TCP], via=["pod-ip"])
+        def test_never(world, expect, protocol):
+            raise AssertionError("it was to be skipped")
+        """,
+        *("-p", "hooked"),
+    )
+    assert code == 0, said
+    assert "1 passed, 1 skipped" in said
+    finished = {event["behaviour"]: event["verdict"] for event in events if event["event"] == "CaseFinished"}
+    assert finished == {"POD-01": "pass", "POD-02": "unsupported"}
+
+
 def test_a_case_that_runs_beside_one_that_ends_the_run_is_broken_off(tmp_path: Path) -> None:
     """It makes nothing more, and the report does not wait for it."""
     began = time.monotonic()

@@ -68,13 +68,15 @@ class Findings:
         reason = f"known deviation ({foreseen.reason}): {attempt.reason}"
         return replace(attempt, verdict=Verdict.DEVIATES, reason=reason, deviation=foreseen.link)
 
-    def keep(self, case: str, behaviour: Behaviour, attempt: Attempt, work: Case) -> str:
-        """Write the evidence of a verdict that needs some; the bundle's folder relative to the report's, else an empty text."""
+    def keep(self, case: str, behaviour: Behaviour, attempt: Attempt, work: Case, *, since: float) -> str:
+        """Write the evidence of a verdict that needs some; the bundle's folder relative to the report's, else an empty text.
+
+        `since`: how many seconds ago the case began. Logs are kept from half a minute before.
+        """
         if attempt.verdict in _NO_EVIDENCE and not attempt.left_closed:
             return ""
-        seconds = sum(r.ended - r.began for step in attempt.steps for r in step.history.rounds) + 30.0
-        since = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=seconds)
-        logs = collect(work.runner.api, self.state.implementation, since) if self.state.implementation else {}
+        first = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=since + 30.0)
+        logs = collect(work.runner.api, self.state.implementation, first) if self.state.implementation else {}
         written = write_bundle(
             self.report,
             case=case,

@@ -17,6 +17,7 @@ from netproof.world.drawn import DrawnSet
 from netproof.world.language import CaseWorld, Expect
 from netproof.world.verdicts import Misused
 
+_KNOWN = ("_pytest.", "xdist.", "netproof.")  # whose hooks of setting up skip nothing but what a mark says
 _UNCERTAIN = ("skip", "skipif", "xfail")  # marks with which only pytest knows whether an item is run
 
 
@@ -66,11 +67,13 @@ class CaseAtWork:
 def foreseen(item: pytest.Function) -> Callable[[CaseAtWork], Callable[[], object]] | None:
     """How to call an item's function before pytest has set it up; None where only pytest can.
 
-    That can be where its fixtures are those of `suites/conftest.py`, which are made of nothing but the case, and where no mark bears
-    on whether it is run.
+    That can be where its fixtures are those of `suites/conftest.py`, which are made of nothing but the case, and where no mark and no
+    hook of somebody else's bears on whether it is run.
     """
     fixtures = _fixtures(item)
-    if fixtures is None or any(item.get_closest_marker(mark) for mark in _UNCERTAIN):
+    hooks = [hook.function.__module__ for hook in item.ihook.pytest_runtest_setup.get_hookimpls()]
+    strange = not all(module.startswith(_KNOWN) for module in hooks)
+    if fixtures is None or strange or any(item.get_closest_marker(mark) for mark in _UNCERTAIN):
         return None
 
     def called(work: CaseAtWork) -> Callable[[], object]:

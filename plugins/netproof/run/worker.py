@@ -98,8 +98,9 @@ class Worker:
         if axes is None:
             return
         began = time.monotonic()
-        ahead, self._ahead = self._ahead, None
-        self._errand = ahead if ahead and ahead.item is item else None
+        self._errand = None
+        if self._ahead and self._ahead.item is item:
+            self._errand, self._ahead = self._ahead, None
         try:
             self._errand = self._errand or self._begin(item, axes)
             self._look_ahead(beside=self._errand)
@@ -157,7 +158,7 @@ class Worker:
         """Let the next case run beside the present one, which waits most of the time, where nothing speaks against it."""
         item = self._next
         axes = axes_of(item) if item else None
-        alone = self._lane_count() == 1 or beside.item.get_closest_marker("timing")
+        alone = self._lane_count() == 1 or self._ahead or beside.item.get_closest_marker("timing")
         if not isinstance(item, pytest.Function) or axes is None or alone or item.get_closest_marker("timing"):
             return
         called = foreseen(item)
@@ -232,7 +233,8 @@ class Worker:
         if attempt is None or self._findings is None:
             return
         attempt = work.result = self._findings.weigh(work.axes.id, replace(attempt, tags=(*attempt.tags, *work.tags)))
-        evidence = self._findings.keep(work.axes.id, work.behaviour, attempt, work.case)
+        since = time.monotonic() - work.began
+        evidence = self._findings.keep(work.axes.id, work.behaviour, attempt, work.case, since=since)
         attempt = work.result = self._findings.describe(work.axes.id, work.behaviour, attempt, evidence)
         self._tell_finished(item, work.axes, attempt, work.began, ended=work.ended, evidence=evidence)
         for event in self._findings.further(work.axes.id, attempt, item.nodeid, self.name, evidence):
