@@ -94,29 +94,42 @@ def test_the_next_case_runs_beside_the_present_one(tmp_path: Path) -> None:
     assert reasons == ["left out: not today", "left out: nor this"]
 
 
-def test_a_case_that_somebody_elses_hook_may_leave_out_begins_when_its_turn_comes(tmp_path: Path) -> None:
+def test_long_cases_come_first_and_a_hook_of_somebody_elses_is_asked_before_a_case_begins(tmp_path: Path) -> None:
     (tmp_path / "hooked.py").write_text(
         "import pytest\ndef pytest_runtest_setup(item):\n    if 'never' in item.name:\n        pytest.skip('by a hook')\n"
     )
     code, said, events = run(
         tmp_path,
         """
-        from netproof.cases import TCP, behaviour
+        import pytest
+        from netproof.cases import TCP, UDP, behaviour
 
         @behaviour("POD-01", protocol=[TCP], via=["pod-ip"])
         def test_one(world, expect, protocol):
             expect(*world.pairs(protocol(8080), same_node=True)).reaches()
 
+        @pytest.mark.disruptive
         @behaviour("POD-02", protocol=[TCP], via=["pod-ip"])
+        def test_that_disrupts(world, expect, protocol):
+            expect(*world.pairs(protocol(8080), same_node=False)).reaches()
+
+        @pytest.mark.early
+        @behaviour("POD-03a", protocol=[UDP], via=["pod-ip"])
         def test_never(world, expect, protocol):
             raise AssertionError("it was to be skipped")
+
+        @pytest.mark.slow
+        @behaviour("POD-03b", protocol=[UDP], via=["pod-ip"])
+        def test_that_takes_long(world, expect, protocol):
+            expect(*world.pairs(protocol(8080), same_node=False)).reaches()
         """,
         *("-p", "hooked"),
     )
     assert code == 0, said
-    assert "1 passed, 1 skipped" in said
-    finished = {event["behaviour"]: event["verdict"] for event in events if event["event"] == "CaseFinished"}
-    assert finished == {"POD-01": "pass", "POD-02": "unsupported"}
+    assert "3 passed, 1 skipped" in said
+    assert started(events) == ["POD-03b", "POD-03a", "POD-02", "POD-01"]
+    verdicts = [(event["behaviour"], event["verdict"]) for event in events if event["event"] == "CaseFinished"]
+    assert verdicts == [("POD-03b", "pass"), ("POD-03a", "unsupported"), ("POD-02", "pass"), ("POD-01", "pass")]
 
 
 def test_a_case_that_runs_beside_one_that_ends_the_run_is_broken_off(tmp_path: Path) -> None:

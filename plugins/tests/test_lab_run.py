@@ -120,11 +120,15 @@ def test_a_generated_set_that_fails_is_made_smaller(tmp_path: Path) -> None:
     assert not report["leftovers"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_nothing_is_left_of_a_run_that_was_ended(tmp_path: Path, number: signal.Signals) -> None:
-    folder, mark = tmp_path / "report", f"lab-run-{os.getpid()}-{number}"
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(signal.SIGKILL, ()), (signal.SIGKILL, ("-n", "2")), (signal.SIGTERM, ())],
+    ids=["killed", "killed with workers", "SIGTERM"],
+)
+def test_nothing_is_left_of_a_run_that_was_ended(tmp_path: Path, number: signal.Signals, words: tuple[str, ...]) -> None:
+    folder, mark = tmp_path / "report", f"lab-run-{os.getpid()}-{number}-{len(words)}"
     process = subprocess.Popen(
-        command(folder, "-k", CASE),
+        command(folder, *words, "-k", "NPI-02a"),
         cwd=ROOT,
         env=os.environ | {"NETPROOF_TEST_MARK": mark},
         stdout=subprocess.DEVNULL,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -17,6 +18,7 @@ import pytest
 from netproof import options
 from netproof.cases import CASE, WORKER, Axes, axes_of
 from netproof.cluster.state import ClusterState
+from netproof.lab.system import die_with_parent
 from netproof.model.behaviour import Behaviour, Level
 from netproof.model.event import CaseDropped, CaseFinished, Event, RunStarted, Waiting
 from netproof.model.flow import Family
@@ -74,7 +76,10 @@ class Worker:
     @classmethod
     def join(cls, config: pytest.Config, assignment: Assignment | None = None) -> None:
         """Take part in a run: what xdist's controller assigned, or in its own process. Nothing happens in a run without a cluster."""
-        assignment = assignment or Assignment.of(config)
+        told = Assignment.of(config)
+        if told and sys.platform == "linux":
+            die_with_parent()  # of itself a worker goes on for 15 seconds, and longer where a case is under way
+        assignment = assignment or told
         if assignment:
             name = getattr(config, "workerinput", {}).get("workerid", "main")
             config.pluginmanager.register(cls(config, assignment, name), WORKER)
