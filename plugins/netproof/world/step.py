@@ -13,7 +13,7 @@ from netproof.model.outcome import Outcome, Phase, Round
 from netproof.probe.fleet import GLANCE, REFUSAL, ROUND, Plan
 from netproof.verdict.control import uncontrolled
 from netproof.verdict.course import Course, look, read
-from netproof.verdict.settle import CONTROL_ROUNDS, Step, next_step
+from netproof.verdict.settle import BURSTS, CONTROL_ROUNDS, DOUBTED, Step, next_step
 from netproof.world.burst import burst
 from netproof.world.pace import ROUND_EVERY, hold
 from netproof.world.runner import Progress, Runner
@@ -21,6 +21,7 @@ from netproof.world.runner import Progress, Runner
 CONTROL_LIMIT = 10.0  # seconds: a NodePort that was just made needs a moment until it connects
 CHANCES = 32  # one stale endpoint of three is missed by this many with a probability of 2 in a million
 GLANCES = 10  # in a row, at most
+BURST_LASTS = 5.0  # seconds, of one that nobody asked for, on a busy machine
 REFUSED_EVERY = 1.5  # seconds between two attempts on a flow that is to be refused
 _NO_LIMITS = Limits()
 
@@ -105,8 +106,7 @@ def _settle(runner: Runner, script: Script, history: History, progress: Progress
     flows = list(script.expected)
     known: Course | None = None
     while (step := next_step(history, known := read(history, known))) is not Step.DONE:
-        limit = script.limits.cap + (0.0 if step is Step.CANDIDATE else script.limits.stable_most)
-        progress(f"{step} of {len(flows)} flows", runner.clock() - history.changed, limit)
+        progress(f"{step} of {len(flows)} flows", runner.clock() - history.changed, _longest(step, script.limits))
         if step is Step.AFTERWARDS:
             history = replace(history, checked=True, incidents=(*history.incidents, *script.afterwards()))
         elif step is Step.BURST:
@@ -118,6 +118,13 @@ def _settle(runner: Runner, script: Script, history: History, progress: Progress
             wrong = _glance(runner, script, history) if step is Step.CANDIDATE else None
             history = _add(history, wrong or _round(runner, script, step.phase or Phase.CANDIDATE))
     return history
+
+
+def _longest(step: Step, limits: Limits) -> float:
+    """For how many seconds after the change a step of that kind may still be begun: undecided rounds and bursts are repeated."""
+    candidate = limits.cap + max(limits.stable_least, DOUBTED * limits.cap)
+    stability = candidate + 2 * limits.stable_most
+    return {Step.CANDIDATE: candidate, Step.STABILITY: stability}.get(step, stability + BURSTS * BURST_LASTS)
 
 
 def _glance(runner: Runner, script: Script, history: History) -> Round | None:
