@@ -17,7 +17,7 @@ $(VENV)/ready: pyproject.toml
 	touch $@
 
 run: $(VENV)/ready lab-means ## every suite on the embedded lab: no Docker, no cluster, no registry
-	$(PYTEST) --cluster=lab -n 10 -p no:pytest-kind -p no:hypothesispytest
+	$(PYTEST) --cluster=lab -n 12 -p no:pytest-kind -p no:hypothesispytest
 
 run-kind: $(VENV)/ready cluster-means ## every suite on a kind cluster with Cilium and MetalLB, removed afterwards
 	$(PYTEST) --cluster=kind --cni=cilium --loadbalancer=metallb -n 4
