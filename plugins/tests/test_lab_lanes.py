@@ -127,9 +127,9 @@ def test_long_cases_come_first_and_a_hook_of_somebody_elses_is_asked_before_a_ca
     )
     assert code == 0, said
     assert "3 passed, 1 skipped" in said
-    assert started(events) == ["POD-03b", "POD-03a", "POD-02", "POD-01"]
+    assert started(events) == ["POD-02", "POD-01", "POD-03b", "POD-03a"]
     verdicts = [(event["behaviour"], event["verdict"]) for event in events if event["event"] == "CaseFinished"]
-    assert verdicts == [("POD-03b", "pass"), ("POD-03a", "unsupported"), ("POD-02", "pass"), ("POD-01", "pass")]
+    assert verdicts == [("POD-02", "pass"), ("POD-01", "pass"), ("POD-03b", "pass"), ("POD-03a", "unsupported")]
 
 
 def test_a_case_that_runs_beside_one_that_ends_the_run_is_broken_off(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from netproof.model.behaviour import Behaviour, BehaviourError, catalogue
 from netproof.model.flow import Family
 from netproof.problem import Problem
 
+BESIDE = 4  # cases of each worker that begin before the long ones where disruptive ones wait to have the cluster to themselves
+
 
 @functools.cache
 def behaviours() -> dict[str, Behaviour]:
@@ -55,15 +57,19 @@ def require_known(items: Sequence[pytest.Item]) -> None:
 def order(items: Sequence[pytest.Item], workers: int) -> list[pytest.Item]:
     """The items so that no worker has a long one left when the others are done, and none waits long for another.
 
-    Those marked `slow` come first, then those marked `early`, then those marked `disruptive`, which need all others to be over first. They
-    are dealt to the workers in turn, as xdist gives each of them a stretch of the list to begin with.
+    Those marked `disruptive` come first, beside a few that are soon over, as they need all others to be; then those marked `slow`, then
+    those marked `early`. They are dealt to the workers in turn, as xdist gives each of them a stretch of the list to begin with.
     """
-    ranked = sorted(items, key=_rank)
+    ranks: dict[int, list[pytest.Item]] = {rank: [] for rank in range(4)}
+    for item in items:
+        ranks[_rank(item)].append(item)
+    beside = BESIDE * workers if ranks[0] else 0
+    ranked = [*ranks[0], *ranks[3][:beside], *ranks[1], *ranks[2], *ranks[3][beside:]]
     return [item for first in reversed(range(workers)) for item in ranked[first::workers]]
 
 
 def _rank(item: pytest.Item) -> int:
-    marks = ("slow", "early", "disruptive") if marked(item) else ()
+    marks = ("disruptive", "slow", "early") if marked(item) else ()
     return next((rank for rank, mark in enumerate(marks) if item.get_closest_marker(mark)), 3)
 
 

@@ -125,7 +125,11 @@ class Lane:
         self._case = axes.id
         self.ground.tell(CaseStarted(time.time(), axes.id, item.nodeid, self.ground.worker))
         began = time.monotonic()
-        world = self._fresh() if self._world is None else self._world
+        if self._world is None:
+            with self._gate.shared():  # pods can't be made while the network's agents are away
+                self._fresh()
+        world = self._world
+        assert world is not None
         case = Case(self._runner, world, axes.id, self._runner.limits)
         view = CaseWorld(case, Family(axes.values["family"]))
         drawn = DrawnSet(axes.values["draw"], relevant(self.ground.state.unsupported), view) if "draw" in axes.values else None
