@@ -58,7 +58,8 @@ def _delete(api: Api, space: Object) -> None:
 def _gone(api: Api, spaces: Iterable[Object]) -> bool:
     left = _present(api, spaces)
     if left:
-        raise NotYet(", ".join(space["metadata"]["name"] for space in left))
+        names = [space["metadata"]["name"] for space in left]
+        raise NotYet(f"{len(names)} left, {', '.join(names[:3])}" + (", …" if len(names) > 3 else ""))
     return True
 
 
