@@ -216,6 +216,15 @@ def test_an_agent_that_is_away_already_is_not_deleted_again() -> None:
     assert not deleted
 
 
+def test_an_agent_that_runs_without_being_ready_is_restarted_too() -> None:
+    unwell = agent("n1", "unwell", ready=False)
+    unwell["status"]["containerStatuses"] = [{"name": "agent", "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}]
+    api = Shelf(DAEMON, unwell)
+    agents = restart.begin(runner_of(api), ["n1"])
+    assert agents.gone == {"unwell"}
+    assert path_of(unwell) not in api.objects
+
+
 def test_an_agent_that_does_not_come_back_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(restart, "LIMIT", 0.1)
     api = Shelf(DAEMON, agent("n1", "old"))

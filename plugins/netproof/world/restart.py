@@ -30,7 +30,7 @@ class Agents:
 def begin(runner: Runner, nodes: Sequence[str]) -> Agents:
     """Delete the agents of these nodes. From now until `complete` returns the nodes may be without. Raises Unsupported.
 
-    An agent that is away already, as another case of the run restarts it right now, is not deleted again.
+    One that is ending, or whose program does not run yet, is left to it: another case of the run restarts it right now.
     """
     if not runner.network_agent:
         raise Unsupported("nobody says which agent programs the nodes")
@@ -38,9 +38,9 @@ def begin(runner: Runner, nodes: Sequence[str]) -> Agents:
     labels = runner.api.get(path("DaemonSet", name, namespace))["spec"]["selector"]["matchLabels"]
     selector = ",".join(f"{key}={value}" for key, value in labels.items())
     there = _agents(runner, namespace, selector, nodes)
-    for pod in filter(_is_ready, there):
+    for pod in filter(_runs, there):
         runner.api.delete(path("Pod", pod["metadata"]["name"], namespace), uid=pod["metadata"]["uid"])
-    ending = (pod for pod in there if _is_ready(pod) or pod["metadata"].get("deletionTimestamp"))
+    ending = (pod for pod in there if _runs(pod) or pod["metadata"].get("deletionTimestamp"))
     return Agents(selector, namespace, frozenset(nodes), frozenset(pod["metadata"]["uid"] for pod in ending))
 
 
@@ -77,3 +77,10 @@ def _is_ready(pod: Object) -> bool:
     return not pod["metadata"].get("deletionTimestamp") and any(
         entry["type"] == "Ready" and entry["status"] == "True" for entry in conditions
     )
+
+
+def _runs(pod: Object) -> bool:
+    """Whether its program runs, Ready or not, and nobody has ended it: one that had begun before would else pass for restarted."""
+    containers = (pod.get("status") or {}).get("containerStatuses") or []
+    begun = any((container.get("state") or {}).get("running") for container in containers)
+    return not pod["metadata"].get("deletionTimestamp") and (begun or _is_ready(pod))
