@@ -178,6 +178,16 @@ def test_delete(api: Api, server: FakeApi) -> None:
     assert not api.delete(POD_A)
 
 
+def test_what_is_ended_only_deletes(api: Api, server: FakeApi) -> None:
+    api.create(POD)
+    api.end()
+    for call in (lambda: api.create(POD), lambda: api.get(POD_A), lambda: api.patch(POD_A, {})):
+        with pytest.raises(ApiUnavailable, match="the run is over"):
+            call()
+    assert api.delete(POD_A)
+    assert POD_A not in server.objects
+
+
 def test_delete_spares_another_object_of_that_name(api: Api, server: FakeApi) -> None:
     api.create(POD)
     assert not api.delete(POD_A, uid="another")

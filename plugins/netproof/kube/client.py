@@ -149,7 +149,7 @@ class Api:
                 return _deleted_anyhow(exc)
             return True
 
-        return self._persist(attempt, f"DELETE {path}")
+        return self._persist(attempt, f"DELETE {path}", ending=True)
 
     def alive(self) -> bool:
         """Whether the server answers within two seconds, right now. Never raises."""
@@ -162,7 +162,7 @@ class Api:
         return True
 
     def end(self) -> None:
-        """From now on every call raises ApiUnavailable, and sends nothing."""
+        """From now on every call but a deletion raises ApiUnavailable, and sends nothing: what is held (a Lease) is still given back."""
         self._ended = True
 
     def version(self) -> Json:
@@ -234,12 +234,12 @@ class Api:
 
         return self._persist(attempt, f"{method} {target}", patience)
 
-    def _persist(self, attempt: Callable[[Transport, float], T], what: str, patience: float | None = None) -> T:
+    def _persist(self, attempt: Callable[[Transport, float], T], what: str, patience: float | None = None, *, ending: bool = False) -> T:
         settled = False
 
         def once(timeout: float) -> T:
             nonlocal settled
-            if self._ended:
+            if self._ended and not ending:
                 raise ApiUnavailable(f"{what}: the run is over")
             transport = self._transport
             try:

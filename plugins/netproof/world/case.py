@@ -284,6 +284,7 @@ class Case:
             over = self.runner.clock() + ROUND.lasts(0) > began + self.limits.cap * (OVERLOAD_PATIENCE if overloaded(rounds) else 1.0)
             whole = over or not shut or len(rounds) % GLANCES == GLANCES - 1
             rounds.append(self.runner.fleet.round(flows if whole else shut, Phase.RESTORE, plan=ROUND if whole else GLANCE))
+            self.runner.progress("the world to be put back", self.runner.clock() - began, self.limits.cap * OVERLOAD_PATIENCE)
             opened = _connected(rounds[-1:])
             shut = [flow for flow in (flows if whole else shut) if flow not in opened]
             if over or (whole and not shut):
