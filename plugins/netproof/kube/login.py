@@ -77,10 +77,8 @@ def login(kubeconfig: Path | None, context: str | None) -> Login:
     if user.get("as"):
         raise Problem(f"{whose} acts as another user (as: {user['as']}), which Netproof does not do: use one without")
     server = _server(whose, cluster)
-    with (
-        _LOADING,
-        tempfile.TemporaryDirectory(prefix="netproof-") as folder,
-    ):  # keys given as data pass through files: not for longer than needed
+    # Keys given as data pass through files: not for longer than needed.
+    with _LOADING, tempfile.TemporaryDirectory(prefix="netproof-") as folder:
         configuration, said = _load(whose, config.files, chosen, folder)
         if user.get("exec") and not configuration.api_key and not configuration.cert_file:
             raise Problem(_plugin(whose, user["exec"], said))
