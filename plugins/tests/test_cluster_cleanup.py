@@ -241,6 +241,16 @@ def test_a_run_of_another_machine_on_a_context(engine, cluster, phases, age, nam
     assert removed or "left alone" in said[0]
 
 
+def test_the_lease_of_a_run_that_was_killed_goes_with_its_namespaces(engine, cluster):
+    cluster.spaces["netproof-disruption"] = {"metadata": {"name": "netproof-disruption", "uid": "u", "labels": {RUN: "none"}}}
+    cluster.spaces["netproof-disruption"]["spec"] = {"holderIdentity": "r9"}
+    cluster.add("np-r8-x", "r8", "Succeeded")
+    cluster.add("np-r9-x", "r9", "Succeeded")
+    assert not any("Lease" in line for line in _sweep(cluster="prod", run="r8"))
+    assert any("gave back the Lease" in line for line in _sweep(cluster="prod", run="r9"))
+    assert not cluster.spaces
+
+
 def test_a_live_run_on_a_context_is_left_alone_even_by_name(tmp_path, engine, cluster):
     registry.register(_settings(tmp_path, cluster="prod"))
     cluster.add("np-r1-x", "r1", "Succeeded")

@@ -101,6 +101,15 @@ def test_a_lease_that_somebody_holds_is_not_touched() -> None:
     assert api.objects[WHERE]["metadata"]["uid"] == "the living"
 
 
+def test_a_lease_that_a_dead_holder_left_is_given_back_and_no_other() -> None:
+    api: Any = Shelf(held_by("me", 600))
+    assert not lease.give_back(api, *lease.DISRUPTION, holder="somebody else")
+    assert WHERE in api.objects
+    assert lease.give_back(api, *lease.DISRUPTION, holder="me")
+    assert not api.objects
+    assert not lease.give_back(api, *lease.DISRUPTION, holder="me")
+
+
 def test_who_wants_to_be_alone_waits_for_the_others(tmp_path: Path) -> None:
     runner: Any = SimpleNamespace(api=Shelf(), run="r", worker="gw0", progress=None)
     told: list[str] = []

@@ -17,6 +17,7 @@ from netproof.cluster.progress import Progress
 from netproof.cluster.registry import Run
 from netproof.cluster.settings import RESERVED
 from netproof.cluster.teardown import delete_cluster, namespaces, remove_namespaces
+from netproof.kube import lease
 from netproof.kube.client import Api, ApiError, ApiUnavailable, connect
 from netproof.kube.objects import path
 from netproof.problem import Problem
@@ -93,6 +94,8 @@ def _end_creator(entry: Run, progress: Progress) -> bool:
 
 
 def _remove_from(api: Api, run: str, said: list[str], progress: Progress) -> tuple[list[str], bool]:
+    if lease.give_back(api, *lease.DISRUPTION, holder=run):
+        said.append("gave back the Lease that lets one run alone disrupt the cluster")
     names = [space["metadata"]["name"] for space in namespaces(api, run)]
     left = remove_namespaces(api, run, LIMIT, progress) if names else []
     gone = [name for name in names if not any(line.startswith(f"namespace {name} ") for line in left)]

@@ -11,11 +11,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from netproof.kube.client import Api, Conflict, NotFound
+from netproof.kube.errors import ApiError
 from netproof.kube.objects import path
 from netproof.kube.wait import NotYet, until
 
 DURATION = 600  # seconds after which a Lease is nobody's; a holder that lives gives it back long before
 LIMIT = 2 * DURATION
+DISRUPTION = ("kube-system", "netproof-disruption")  # whose holder may disrupt what all of the cluster use
 _SHARED: dict[str, Any] = {}  # stands for a Lease that another part of the holder gives back
 
 
@@ -67,3 +69,14 @@ def _ours(api: Api, where: str, holder: str, others: dict[str, float]) -> dict[s
         raise NotYet(f"{spec.get('holderIdentity')} holds it")
     api.delete(where, uid=uid)
     return None
+
+
+def give_back(api: Api, namespace: str, name: str, *, holder: str) -> bool:
+    """Delete the Lease where a holder that is dead has it still; whether it had. Where it can't be seen, nobody of ours had it."""
+    try:
+        there = api.get(path("Lease", name, namespace))
+    except ApiError:
+        return False
+    if there["spec"].get("holderIdentity") != holder:
+        return False
+    return api.delete(path("Lease", name, namespace), uid=there["metadata"]["uid"])

@@ -24,6 +24,7 @@ from netproof.cluster.features import require_claims
 from netproof.cluster.provider import provider_for
 from netproof.cluster.state import ClusterState
 from netproof.cluster.teardown import remove_namespaces
+from netproof.kube import lease
 from netproof.kube.client import connect
 from netproof.model.event import RunFinished, RunStarted
 from netproof.model.flow import Family
@@ -255,6 +256,7 @@ class Controller:
         leftovers: list[str] = []
         if state and (not state.made or state.keep):
             api = connect(Path(state.kubeconfig) if state.kubeconfig else None, state.context, patience=20.0)
+            lease.give_back(api, *lease.DISRUPTION, holder=self.assignment.run)  # a worker that was killed has not
             leftovers = remove_namespaces(api, self.assignment.run, CLEANUP_LIMIT, self._say)
         if state:
             self.provider.down(state, self._say)

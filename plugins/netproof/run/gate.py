@@ -15,8 +15,6 @@ from typing import IO
 from netproof.kube import lease
 from netproof.world.runner import Runner
 
-_LEASE = ("kube-system", "netproof-disruption")
-
 
 class Gate:
     """A lane's way onto the cluster. One thread may use it."""
@@ -25,6 +23,11 @@ class Gate:
         self._queue = folder / "gate.queue"  # held by all who want to be alone, passed by who comes to share: so these starve nobody
         self._gate = folder / "gate"
         self._held: IO[str] | None = None
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether the thread is within `shared`."""
+        return self._held is not None
 
     @contextmanager
     def shared(self) -> Iterator[None]:
@@ -54,7 +57,7 @@ class Gate:
             fcntl.flock(queue, fcntl.LOCK_SH)
             fcntl.flock(gate, fcntl.LOCK_EX)
             try:
-                with lease.hold(runner.api, *_LEASE, holder=runner.run, run=runner.run, progress=runner.progress):
+                with lease.hold(runner.api, *lease.DISRUPTION, holder=runner.run, run=runner.run, progress=runner.progress):
                     yield lambda: fcntl.flock(gate, fcntl.LOCK_UN)
             finally:
                 fcntl.flock(gate, fcntl.LOCK_SH)
