@@ -25,8 +25,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes over 20 seconds on many a real cluster, by the nature of what it tests")
     config.addinivalue_line("markers", "disruptive: restarts or breaks something that others in the cluster use")
     config.addinivalue_line("markers", "timing: measures latencies: selected only where it is named, and never run beside other workers")
-    if config.getoption("netproof_policies", None) or config.getoption("netproof_seed", None):
-        _draws(config)
+    if any(config.getoption(f"netproof_{name}", None) for name in ("policies", "seed", "cluster")):
+        _draws(config)  # what is wrong with it is told before anything begins
     if config.option.help or config.option.collectonly:
         return
     if hasattr(config, "workerinput"):

@@ -238,6 +238,16 @@ def test_wrong_input_is_one_sentence(pytester: pytest.Pytester, monkeypatch: pyt
     assert not list(pytester.path.glob("netproof-report/*")), "a report of a run that never began"
 
 
+def test_a_wrong_number_in_the_environment_is_told_before_anything_is_collected(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytester.makepyfile(CASE)
+    monkeypatch.setenv("NETPROOF_POLICIES", "many")
+    result = run_here(pytester, "--cluster=lab")
+    assert result.ret == 4
+    assert "ERROR: --netproof-policies wants a whole number from 0 to 100000, not 'many'" in everything_said(result)
+
+
 def test_no_docker_engine_is_one_sentence(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     pytester.makepyfile(CASE)
     monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere")
