@@ -64,7 +64,7 @@ def test_what_the_tables_have_no_room_for_is_left_out_but_for_one_look() -> None
 
 
 def test_many_flows_share_a_burst() -> None:
-    assert made(Agents(), entries=20_000, burst_denied=10_000, burst_allowed=5_000) == (1, 1_000, 500)
+    assert made(Agents(), entries=20_000, burst_denied=10_000, burst_allowed=5_000) == (1, 666, 333)
 
 
 def test_a_soak_waits_for_room_and_is_whole() -> None:

@@ -32,6 +32,7 @@ STABLE_LEAST = {"lab": 1.0, "kind": 2.0, "context": 2.0}  # seconds; the lab's c
 STABLE_MOST = {"lab": 10.0, "kind": 10.0, "context": 30.0}
 REPEATS = {"lab": 3, "kind": 10, "context": 10}
 LANES = 2  # of a worker: cases wait most of the time, for time-outs and for changes to take effect
+CASES_OF_TWO = 12  # of each worker: a world costs a cluster as much work as three or four cases (measured), and makes all others wait
 RATE = 6000.0  # attempts/s of all workers together: above it, starved sockets invent denials (measured)
 RATE_OF_ONE = 2000.0  # attempts/s of one: at 6,000 a third of a burst was made by agents that lagged at times, at 2,000 none (measured)
 LEAST_OF_ONE = {"lab": 1000.0}  # attempts/s of one, however many there are: on the lab they are many, and seldom in a burst together
@@ -117,9 +118,13 @@ def repeat(settings: Settings, said: float | None) -> int:
     return REPEATS[settings.provider_name] if said is None else max(1, int(said))
 
 
-def lanes(settings: Settings, workers: int) -> int:
-    """How many cases a worker has under way at once: on somebody's cluster one, unless several workers were asked for."""
-    return LANES if settings.provider_name != "context" or workers > 1 else 1
+def lanes(settings: Settings, workers: int, cases: int) -> int:
+    """How many cases a worker has under way at once.
+
+    On somebody's cluster one, unless several workers were asked for, and one where the cases are too few to be worth a second world.
+    """
+    worth = settings.provider_name == "lab" or cases >= workers * CASES_OF_TWO
+    return LANES if worth and (settings.provider_name != "context" or workers > 1) else 1
 
 
 def limits(settings: Settings, *, cap: float | None, budget: float | None, burst: float | None, smoke: bool) -> Limits:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -64,6 +65,7 @@ class Lane:
     threaded: bool
     _gate: Gate = field(init=False)
     _runner: Runner = field(init=False)
+    _shares: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)  # of a case that is prepared to disrupt what others share
     _tasks: queue.SimpleQueue[Callable[[], None]] = field(default_factory=queue.SimpleQueue)
     _thread: threading.Thread | None = None
     _ended: bool = False
@@ -125,9 +127,15 @@ class Lane:
         self._case = axes.id
         self.ground.tell(CaseStarted(time.time(), axes.id, item.nodeid, self.ground.worker))
         began = time.monotonic()
-        if self._world is None:
-            with self._gate.shared():  # pods can't be made while the network's agents are away
-                self._fresh()
+        self.leave()
+        disrupts = item.get_closest_marker("disruptive") is not None
+        if self._world is None or disrupts:
+            with contextlib.ExitStack() as shares:
+                shares.enter_context(self._gate.shared())  # pods can't be made while the network's agents are away
+                if self._world is None:
+                    self._fresh()
+                if disrupts:  # the others that restart the same wait for it, and do so together
+                    self._shares = shares.pop_all()
         world = self._world
         assert world is not None
         case = Case(self._runner, world, axes.id, self._runner.limits)
@@ -139,11 +147,15 @@ class Lane:
         """Run it to its verdict, beside others; a fail is confirmed in a fresh world."""
         self._refuse_when_ended()
         try:
-            with self._gate.shared():
+            with self._shares.pop_all() if self._gate.is_shared else self._gate.shared():
                 return self._judged(work, run)
         finally:
             self._done.append(work.axes.id)
             work.ended = time.monotonic()
+
+    def leave(self) -> None:
+        """Let go of the cluster, where a case that was prepared to disrupt it is never judged."""
+        self._shares.close()
 
     def _judged(self, work: CaseAtWork, run: Callable[[], object]) -> Attempt:
         first = self._first(work, run)

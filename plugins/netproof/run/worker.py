@@ -70,6 +70,7 @@ class Worker:
         self._next: pytest.Item | None = None
         self._ahead: Errand | None = None  # of the next item
         self._errand: Errand | None = None  # of the present one
+        self._cases = 0  # of the run
         self._finished = ""  # the item whose end was told last
         self._told = 0.0  # when a word was said of the cluster
 
@@ -87,6 +88,7 @@ class Worker:
     def selected(self, items: list[pytest.Item], left_out: list[pytest.Item]) -> None:
         """Told once of what was collected, and of the cases that wait for a run of their own."""
         proved, known, cases = collection.coverage(items)
+        self._cases = cases
         if self.name in ("main", "gw0"):
             header = {"selected": proved, "behaviours": known, "cases": cases, "left_out": collection.told(left_out)}
             self._tell(RunStarted(time.time(), header))
@@ -133,6 +135,11 @@ class Worker:
         work.result = errand.judged.result()
         self._finish(pyfuncitem, work)
         return True
+
+    def pytest_runtest_teardown(self) -> None:
+        """A case whose fixtures could not be set up was prepared in vain."""
+        if self._errand and self._errand.judged is None:
+            self._errand.lane.do(self._errand.lane.leave)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
@@ -185,7 +192,7 @@ class Worker:
     def _lane_count(self) -> int:
         option = self.config.option
         watched = option.usepdb or option.trace or option.setupshow or option.setupplan or option.setuponly or option.capture == "no"
-        return 1 if watched else ground.lanes(self.settings, self.assignment.workers)
+        return 1 if watched else ground.lanes(self.settings, self.assignment.workers, self._cases)
 
     def _standing(self) -> Ground:
         if self._ground is None:

@@ -13,7 +13,7 @@ from netproof.world.runner import Runner
 
 MOST_AT_ONCE = 1_000  # attempts on one flow in a part: an agent keeps 16,384 nonces of a flow, and a leak shall end a long burst early
 # Attempts of a burst that nobody asked for: of some hundreds of flows each is tried a few times, and all of them often.
-MOST_UNASKED = 1_500
+MOST_UNASKED = 1_000
 LOOK_AGAIN = 1.0  # seconds between two looks at whether the tables have room
 
 Progress = Callable[[str, float, float], None]  # what, waited, at most

@@ -22,7 +22,7 @@ from netproof.verdict.reading import overloaded
 from netproof.world import restart, sentinel
 from netproof.world.foretold import agreed, behind, rulings
 from netproof.world.newcomers import Newcomer, bear
-from netproof.world.pace import hold
+from netproof.world.pace import hold_longer
 from netproof.world.pods import Pod
 from netproof.world.runner import Runner
 from netproof.world.stamp import sides, stamp
@@ -290,7 +290,7 @@ class Case:
             if over or (whole and not shut):
                 break
             if shut:
-                hold(self.runner, rounds[-1].began)
+                hold_longer(self.runner, rounds[-1].began, began)
         return tuple(rounds)
 
     def _still_closed(self, flows: tuple[Flow, ...]) -> tuple[Flow, ...]:

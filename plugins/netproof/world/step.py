@@ -15,7 +15,7 @@ from netproof.verdict.control import uncontrolled
 from netproof.verdict.course import Course, look, read
 from netproof.verdict.settle import BURSTS, CONTROL_ROUNDS, DOUBTED, Step, next_step
 from netproof.world.burst import burst
-from netproof.world.pace import ROUND_EVERY, hold
+from netproof.world.pace import STABLE_EVERY, hold, hold_longer
 from netproof.world.runner import Progress, Runner
 
 CONTROL_LIMIT = 10.0  # seconds: a NodePort that was just made needs a moment until it connects
@@ -114,7 +114,7 @@ def _settle(runner: Runner, script: Script, history: History, progress: Progress
             made = burst(runner, script.expected, script.limits, _meant(script), progress, repeated=repeated)
             history = replace(history, rounds=(*history.rounds, *made))
         else:
-            _pace(runner, script, history)
+            _pace(runner, script, history, step)
             wrong = _glance(runner, script, history) if step is Step.CANDIDATE else None
             history = _add(history, wrong or _round(runner, script, step.phase or Phase.CANDIDATE))
     return history
@@ -160,10 +160,19 @@ def _is_glance(round_: Round) -> bool:
     return round_.phase is Phase.CANDIDATE and round_.ended - round_.began <= GLANCE.lasts(0)
 
 
-def _pace(runner: Runner, script: Script, history: History) -> None:
+def _pace(runner: Runner, script: Script, history: History, step: Step) -> None:
     """Hold the next round back, those on flows to be refused longer: of ICMP errors Linux sends a peer one a second (icmp_ratelimit)."""
-    if history.rounds:
-        hold(runner, history.rounds[-1].began, REFUSED_EVERY if _manner(script) is REFUSAL else ROUND_EVERY)
+    if not history.rounds:
+        return
+    began = history.rounds[-1].began
+    if _manner(script) is REFUSAL:
+        hold(runner, began, REFUSED_EVERY)
+    elif step is Step.STABILITY:
+        hold(runner, began, STABLE_EVERY)
+    elif script.limits.budget is not None:  # somebody wants to know the time
+        hold(runner, began)
+    else:
+        hold_longer(runner, began, history.changed)
 
 
 def _round(runner: Runner, script: Script, phase: Phase) -> Round:
