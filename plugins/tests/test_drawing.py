@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any
 
 import pytest
-from netproof.drawing import FEATURES, Drawn, Shrunk, Stage, Way, draw, smallest
+from netproof.drawing import FEATURES, INGREDIENTS, Drawn, Shrunk, Stage, Way, draw, smallest
 from netproof.drawing.dice import Dice
 from netproof.drawing.reduce import reductions, rules, size
 from netproof.drawing.rules import Palette, policy
@@ -24,7 +24,7 @@ from netproof.oracle.decide import NAME_LABEL
 from netproof.world.drawn import relevant, stage
 
 ALL = frozenset(FEATURES)
-NO_POD_BLOCKS = frozenset({"NetworkPolicyEndPort", "NetworkPolicyIPBlock", "Outsider"})
+NO_POD_BLOCKS = frozenset({"NetworkPolicyEndPort", "NetworkPolicyIPBlock", "Outsider", *INGREDIENTS})
 CLAIMS = pytest.mark.parametrize("features", [ALL, NO_POD_BLOCKS, frozenset[str]()], ids=["all", "no pod blocks", "none"])
 SETS = 30
 
@@ -140,6 +140,22 @@ def test_blocks_of_pods_need_their_claim() -> None:
     assert not any(
         "ipBlock" in peer for one in policies(NO_POD_BLOCKS) for rule in one["spec"].get("ingress") or () for peer in parts(rule)
     )
+
+
+def unlisted(policy: Object) -> bool:
+    """Whether it has rules of a direction that its policyTypes lack."""
+    spec = policy["spec"]
+    return any(spec.get(way.lower()) and way not in spec.get("policyTypes", (way,)) for way in ("Ingress", "Egress"))
+
+
+def test_rules_that_policy_types_do_not_list_are_an_ingredient() -> None:
+    """Without it the other policies are the same."""
+    plain = ALL - {"UnlistedRules"}
+    assert sum(map(unlisted, policies(ALL))) > 20
+    assert not any(map(unlisted, policies(plain)))
+    assert [one for one in policies(ALL) if not unlisted(one)] == [
+        less for less, one in zip(policies(plain), policies(ALL), strict=True) if not unlisted(one)
+    ]
 
 
 def test_features_are_what_a_cluster_does_not_lack() -> None:

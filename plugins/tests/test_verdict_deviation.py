@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import tomllib
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pytest
 from netproof.model.verdict import Verdict
+from netproof.problem import Problem
+from netproof.run.findings import known
 from netproof.verdict.deviation import Deviation, DeviationError, apply, find, in_force, parse, stale, version_matches
 
 TEXT = """
@@ -26,6 +29,7 @@ implementation = "cilium"
 reason = "Another one."
 link = "https://github.com/cilium/cilium/issues/2"
 since = 2026-02-01
+not-drawn = ["UnlistedRules"]
 """
 FIRST, SECOND = parse(tomllib.loads(TEXT), "cilium.toml")
 BOTH = (FIRST, SECOND)
@@ -43,7 +47,7 @@ def test_what_is_read() -> None:
         until=date(2026, 12, 31),
     )
     assert expected == FIRST
-    assert (SECOND.versions, SECOND.until) == ("", None)
+    assert (SECOND.versions, SECOND.until, SECOND.not_drawn) == ("", None, ("UnlistedRules",))
     assert parse({}, "none.toml") == ()
 
 
@@ -67,6 +71,7 @@ def test_a_missing_key_is_named(key: str) -> None:
         ("ids", ["a", 1], "ids must be a list of case ids or globs, not ['a', 1]"),
         ("ids", [1], "ids must be a list of case ids or globs, not [1]"),
         ("ids", [""], "ids must be a list of case ids or globs, not ['']"),
+        ("not-drawn", "UnlistedRules", "not-drawn must be a list of ingredients of generated sets, not 'UnlistedRules'"),
         ("reason", " ", "reason must be a text, not ' '"),
         ("implementation", 3, "implementation must be a text, not 3"),
         ("versions", 1.16, "versions must be a text, not 1.16"),
@@ -77,7 +82,7 @@ def test_a_missing_key_is_named(key: str) -> None:
         ("since", "2026-01-31", "since must be a date like 2026-01-31, not '2026-01-31'"),
         ("until", 2027, "until must be a date like 2026-01-31, not 2027"),
         ("until", date(2025, 1, 1), "until is before since"),
-        ("untill", date(2027, 1, 1), "unknown key untill, known are ids, implementation, link, reason, since, until, versions"),
+        ("untill", date(2027, 1, 1), "unknown key untill, known are ids, implementation, link, not-drawn, reason, since, until, versions"),
     ],
 )
 def test_what_cannot_be_read_is_said(key: str, value: Any, text: str) -> None:
@@ -196,3 +201,12 @@ def test_which_are_stale(verdicts: dict[str, Verdict], is_stale: bool) -> None: 
 def test_a_case_that_was_not_selected_might_still_fail() -> None:
     verdicts = {"NPI-02a/tcp": Verdict.PASS, "DNS-01": Verdict.PASS}
     assert stale(BOTH, verdicts, not_run=["NPI-02a/udp"]) == (SECOND,)
+
+
+def test_what_a_file_leaves_undrawn_must_be_something_that_is_drawn(tmp_path: Path) -> None:
+    file = tmp_path / "cilium.toml"
+    file.write_text(TEXT)
+    assert known(file, required=True) == BOTH
+    file.write_text(TEXT.replace("UnlistedRules", "Magic"))
+    with pytest.raises(Problem, match=r"cilium.toml cannot be used: 'Magic' is nothing that can be left undrawn: there is UnlistedRules"):
+        known(file, required=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from netproof.cases import TCP, UDP, behaviour
 
-from .policies import allow, default_deny, match, namespace, peer, policy
+from .policies import allow, allowing, default_deny, match, namespace, one_way, other, peer, policy
 
 BOTH = ("Ingress", "Egress")
 
@@ -222,6 +222,49 @@ def test_a_policy_for_each_direction(apply, expect, protocol):
         y/a   X    X    -    .
         y/b   X    X    .    -
     """)
+
+
+@behaviour("NPI-04g", protocol=[TCP], via=["pod-ip"], direction=["ingress", "egress"])
+def test_rules_of_an_unlisted_direction_isolate_nothing(apply, expect, protocol, direction):
+    """A policy for one direction that lets y through, with a rule of the other for z: that one is not isolated, as it is not listed."""
+    listed = {direction: [allowing(direction, peer(namespaces=namespace("y")))]}
+    unlisted = {other(direction): [allowing(other(direction), peer(namespaces=namespace("z")))]}
+    apply(policy("one-direction", "x", types=[direction.capitalize()], **listed, **unlisted))
+
+    expect(protocol(8080)).matrix(
+        """
+             x/a  x/b  y/a  y/b  z/a  z/b
+        x/a   -    X    .    .    .    .
+        x/b   X    -    .    .    .    .
+        y/a   .    .    -    .    .    .
+        y/b   .    .    .    -    .    .
+        z/a   X    X    .    .    -    .
+        z/b   X    X    .    .    .    -
+    """,
+        turned=direction == "egress",
+    )
+
+
+@behaviour("NPI-04h", protocol=[TCP], via=["pod-ip"], direction=["ingress", "egress"])
+def test_rules_of_an_unlisted_direction_allow_nothing(apply, expect, protocol, direction):
+    """x is isolated for one direction by a policy without rules; a rule of that direction in a policy for the other one opens nothing."""
+    everything = {way: [allowing(way)] for way in (direction, other(direction))}
+    apply(
+        one_way(direction, "closed", "x"),
+        policy("other-direction", "x", types=[other(direction).capitalize()], **everything),
+    )
+
+    expect(protocol(8080)).matrix(
+        """
+             x/a  x/b  y/a  y/b
+        x/a   -    X    .    .
+        x/b   X    -    .    .
+        x/c   X    X    .    .
+        y/a   X    X    -    .
+        y/b   X    X    .    -
+    """,
+        turned=direction == "egress",
+    )
 
 
 # Empty lists. A rule without peers, or without ports, is for all of them, whether the list is empty or not there at all.

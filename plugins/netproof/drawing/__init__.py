@@ -9,8 +9,8 @@
 
 from __future__ import annotations
 
-from netproof.drawing.draw import FEATURES, Drawn, draw
+from netproof.drawing.draw import FEATURES, INGREDIENTS, Drawn, draw
 from netproof.drawing.shrink import Shrunk, smallest
 from netproof.drawing.stage import Stage, Way
 
-__all__ = ["FEATURES", "Drawn", "Shrunk", "Stage", "Way", "draw", "smallest"]
+__all__ = ["FEATURES", "INGREDIENTS", "Drawn", "Shrunk", "Stage", "Way", "draw", "smallest"]

@@ -8,7 +8,7 @@ from typing import Any
 
 from netproof.drawing.dice import Dice
 from netproof.drawing.selectors import Words, namespace_words, selector
-from netproof.drawing.stage import ALL_OUTSIDE, ALL_PODS, EVERYWHERE, NOWHERE, Stage
+from netproof.drawing.stage import ALL_OUTSIDE, ALL_PODS, EVERYWHERE, NOWHERE, UNLISTED_RULES, Stage
 from netproof.model.flow import TCP, UDP, Port, Protocol
 
 Object = dict[str, Any]
@@ -35,6 +35,7 @@ class Palette:
     outside_places: tuple[str, ...]
     ranges: bool
     sctp: bool
+    unlisted: bool  # rules of a direction that policyTypes lack
 
     @staticmethod
     def of(stage: Stage) -> Palette:
@@ -49,6 +50,7 @@ class Palette:
             outside_places=outside,
             ranges="NetworkPolicyEndPort" in stage.features,
             sctp="SCTP" in stage.features,
+            unlisted=UNLISTED_RULES in stage.features,
         )
 
 
@@ -62,7 +64,7 @@ def policy(dice: Dice, palette: Palette, name: str) -> Object:
     spec |= {"policyTypes": types} if types else {}
     for section in ("ingress", "egress"):
         spec |= _spelled(dice, section, listed.get(section, []))
-    if len(directions) == 1 and types and dice.chance(0.12):  # rules of a direction that the policy is not about mean nothing
+    if len(directions) == 1 and types and dice.chance(0.12) and palette.unlisted:  # which mean nothing
         other = "egress" if directions == ("Ingress",) else "ingress"
         spec[other] = [_rule(dice, palette, other)]
     metadata = {"name": name, "namespace": home}

@@ -23,6 +23,8 @@ EVERYWHERE, NOWHERE, ALL_PODS, ALL_OUTSIDE = "everywhere", "nowhere", "pods", "o
 _NOWHERE = {Family.IPV4: "203.0.113.0/24", Family.IPV6: "2001:db8:113::/48"}
 _EVERYWHERE = {Family.IPV4: "0.0.0.0/0", Family.IPV6: "::/0"}
 
+UNLISTED_RULES = "UnlistedRules"  # the ingredient: a policy with rules of a direction that its policyTypes lack
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Way:

@@ -15,6 +15,7 @@ from netproof import files, options
 from netproof.cluster.logs import collect
 from netproof.cluster.settings import Settings
 from netproof.cluster.state import ClusterState
+from netproof.drawing import INGREDIENTS
 from netproof.model.behaviour import Behaviour, Level
 from netproof.model.event import CaseFinished
 from netproof.model.history import Decision, Judgement
@@ -55,6 +56,11 @@ class Findings:
         asked = tuple(f"--netproof-{name}={said.text(name)}" for name in _DECISIVE if said.text(name))
         draws = (f"--netproof-policies={said.text('policies', '0')}", f"--netproof-seed={said.text('seed', '1')}")
         return Findings(report, settings, state, in_force(config, state), asked, draws)
+
+    @property
+    def not_drawn(self) -> tuple[str, ...]:
+        """The ingredients that generated sets of policies go without, as a deviation says that they fail."""
+        return tuple(sorted({name for deviation in self.known for name in deviation.not_drawn}))
 
     def weigh(self, case: str, attempt: Attempt) -> Attempt:
         """The attempt as it counts: foreseen by a deviation, or only observed where nothing is promised."""
@@ -152,7 +158,10 @@ def in_force(config: pytest.Config, state: ClusterState) -> tuple[Deviation, ...
 def known(file: Path, *, required: bool) -> tuple[Deviation, ...]:
     """The deviations of a file; none where it is not there and nobody named it. Raises Problem."""
     try:
-        return deviations.parse(tomllib.loads(file.read_text(encoding="utf-8")), str(file))
+        found = deviations.parse(tomllib.loads(file.read_text(encoding="utf-8")), str(file))
+        if strange := sorted({name for deviation in found for name in deviation.not_drawn} - set(INGREDIENTS)):
+            raise DeviationError(f"{strange[0]!r} is nothing that can be left undrawn: there is {', '.join(INGREDIENTS)}")
+        return found
     except FileNotFoundError:
         if required:
             raise Problem(f"--netproof-deviations={file}: there is no such file") from None

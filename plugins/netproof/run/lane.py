@@ -52,6 +52,7 @@ class Ground:
     means: Callable[[Progress], Runner]
     numbers: Iterator[int]
     tell: Callable[[Event], None]
+    not_drawn: tuple[str, ...] = ()  # what generated sets of policies go without, as it is known to fail
 
 
 @dataclass(slots=True)
@@ -140,8 +141,11 @@ class Lane:
         assert world is not None
         case = Case(self._runner, world, axes.id, self._runner.limits)
         view = CaseWorld(case, Family(axes.values["family"]))
-        drawn = DrawnSet(axes.values["draw"], relevant(self.ground.state.unsupported), view) if "draw" in axes.values else None
-        return CaseAtWork(axes, behaviour, case, view, Expect(case, view), began, drawn)
+        return CaseAtWork(axes, behaviour, case, view, Expect(case, view), began, self._drawn(axes, view))
+
+    def _drawn(self, axes: Axes, view: CaseWorld) -> DrawnSet | None:
+        lacking = [*self.ground.state.unsupported, *self.ground.not_drawn]
+        return DrawnSet(axes.values["draw"], relevant(lacking), view) if "draw" in axes.values else None
 
     def judge(self, work: CaseAtWork, run: Callable[[], object]) -> Attempt:
         """Run it to its verdict, beside others; a fail is confirmed in a fresh world."""

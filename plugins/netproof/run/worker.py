@@ -201,7 +201,7 @@ class Worker:
             self._findings = Findings.of(self.config, self.settings, state, Path(self.assignment.report))
             folder = Path(self.assignment.folder)
             means = functools.partial(self._means, state)
-            self._ground = Ground(state, self.name, folder, means, itertools.count(1), self._tell)
+            self._ground = Ground(state, self.name, folder, means, itertools.count(1), self._tell, self._findings.not_drawn)
         return self._ground
 
     def _means(self, state: ClusterState, progress: Progress) -> Runner:

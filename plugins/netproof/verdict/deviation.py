@@ -15,7 +15,7 @@ from netproof.model.verdict import Verdict
 
 _TEXTS = ("implementation", "versions", "reason", "link")
 _REQUIRED = {"ids", "implementation", "reason", "link", "since"}
-_KEYS = _REQUIRED | {"versions", "until"}
+_KEYS = _REQUIRED | {"versions", "until", "not-drawn"}
 _PASSED = (Verdict.PASS, Verdict.OBSERVED, Verdict.SLOW)
 
 _COMPARE = {">=": operator.ge, "<=": operator.le, "==": operator.eq, "!=": operator.ne, ">": operator.gt, "<": operator.lt}
@@ -29,7 +29,10 @@ class DeviationError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Deviation:
-    """`ids` are globs over case ids (`*` matches `/` too); `versions` is like `>=1.16,<1.21`, empty for all; `until` is its last day."""
+    """`ids` are globs over case ids (`*` matches `/` too); `versions` is like `>=1.16,<1.21`, empty for all; `until` is its last day.
+
+    `not_drawn`: ingredients that generated sets of policies go without, as they would fail for the same reason.
+    """
 
     ids: tuple[str, ...]
     implementation: str
@@ -38,6 +41,7 @@ class Deviation:
     link: str
     since: datetime.date
     until: datetime.date | None = None
+    not_drawn: tuple[str, ...] = ()
 
     def matches(self, case: str) -> bool:
         """Whether it speaks of that case."""
@@ -63,7 +67,10 @@ def _deviation(entry: Any, where: str) -> Deviation:
     if not link.startswith("https://"):
         raise DeviationError(f"{where}: link must start with https://, not {link!r}")
     _clauses(versions, where)
-    return Deviation(_ids(entry["ids"], where), implementation, versions, reason, link, *_dates(entry, where))
+    ids = _texts(entry["ids"], f"{where}: ids must be a list of case ids or globs")
+    wanted = f"{where}: not-drawn must be a list of ingredients of generated sets"
+    not_drawn = _texts(entry["not-drawn"], wanted) if "not-drawn" in entry else ()
+    return Deviation(ids, implementation, versions, reason, link, *_dates(entry, where), not_drawn)
 
 
 def _text(entry: Mapping[str, Any], key: str, where: str) -> str:
@@ -73,9 +80,9 @@ def _text(entry: Mapping[str, Any], key: str, where: str) -> str:
     return value
 
 
-def _ids(value: Any, where: str) -> tuple[str, ...]:
-    if not isinstance(value, list) or not value or not all(isinstance(glob, str) and glob for glob in value):
-        raise DeviationError(f"{where}: ids must be a list of case ids or globs, not {value!r}")
+def _texts(value: Any, wanted: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value or not all(isinstance(text, str) and text for text in value):
+        raise DeviationError(f"{wanted}, not {value!r}")
     return tuple(value)
 
 

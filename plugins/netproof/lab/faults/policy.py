@@ -147,6 +147,13 @@ def _resolved_once(plane: Plane) -> Plane:
     return allows(lambda a: a if a.ports is None else replace(a, ports=tuple(map(changed, a.ports))), ingress)(plane)
 
 
+def _with_types_of_rules(policy: Object) -> Object:
+    """The policy as if policyTypes listed each direction that it has rules for."""
+    spec = policy["spec"]
+    types = [word for word in ("Ingress", "Egress") if word in spec["policyTypes"] or spec.get(word.lower())]
+    return policy | {"spec": spec | {"policyTypes": types}}
+
+
 def _name_of_any_protocol(policy: Object) -> Object:
     """A name without its protocol: `web-udp` opens the number for TCP."""
     made = copy.deepcopy(policy)
@@ -533,6 +540,19 @@ FAULTS = (
         spares=SPARED,
         turns=(Turn("NPI-02b/*", ("y/* -> x/*",)), Turn("NPI-04d/*"), Turn("NPI-03b/*", ("* -> x/*",))),
         plane=_isolates_both("egress", "ingress"),  # type: ignore[arg-type]
+    ),
+    Fault(
+        id="N16c",
+        breaks="rules count for their direction though policyTypes does not list it",
+        seen=GITHUB + "cilium/cilium/issues/48703",
+        spares=SPARED,
+        turns=(
+            Turn("NPI-04g/*/ingress", ("x/* -> y/*",)),
+            Turn("NPI-04g/*/egress", ("y/* -> x/*",)),
+            Turn("NPI-04h/*/ingress", ("* -> x/*",)),
+            Turn("NPI-04h/*/egress", ("x/* -> *",)),
+        ),
+        objects=policies(_with_types_of_rules),
     ),
     Fault(
         id="N17",
