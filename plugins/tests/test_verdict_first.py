@@ -12,6 +12,7 @@ from netproof.model.history import Cell, History, Incident, Judgement
 from netproof.model.outcome import Phase
 from netproof.model.verdict import Verdict
 from netproof.verdict.confirm import confirm
+from netproof.verdict.first import missed
 from netproof.verdict.judge import judge
 
 PASS, INCONCLUSIVE, FAIL = Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL
@@ -82,8 +83,15 @@ def test_what_is_allowed_must_come() -> None:
 def test_an_instant_that_nobody_saw_proves_nothing(open_: str, shut: str, why: str) -> None:
     """Without a clean attempt, at a time when the control connected already, its silence is no isolation."""
     judgement = judge(birth((open_, shut)))
+    assert missed(birth((open_, shut)))
     assert judgement.verdict is INCONCLUSIVE
     assert cell(judgement).seen == f"nothing is known of the first instant ({why})"
+
+
+@pytest.mark.parametrize("seen", [("....", "XXXX"), ("....", "..XX"), ("....", ".sss"), ("XXX.", ".XX")])
+def test_an_instant_that_tells_something_is_not_missed(seen: tuple[str, str]) -> None:
+    """A leak does, whatever is missing beside it."""
+    assert not missed(birth(seen))
 
 
 def test_without_a_control_nothing_is_proven() -> None:

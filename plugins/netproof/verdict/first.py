@@ -55,6 +55,12 @@ def instant(flow: Flow, history: History) -> Instant | None:
     )
 
 
+def missed(history: History) -> bool:
+    """Whether nothing is known of the first instant of some denied flow, and none leaks: another pod may be seen better."""
+    instants = [one for flow in history.expected if (one := instant(flow, history))]
+    return any(not one.clean for one in instants) and not any(one.leaks for one in instants)
+
+
 def is_first(history: History) -> bool:
     """Whether the step made new pods."""
     return any(round_.phase is Phase.FIRST for round_ in history.rounds)

@@ -17,6 +17,7 @@ from netproof.probe.fleet import GLANCE, ROUND
 from netproof.verdict.cell import evaluate
 from netproof.verdict.control import Side, refuse_unchanged
 from netproof.verdict.course import settle_rounds
+from netproof.verdict.first import missed
 from netproof.verdict.judge import judge
 from netproof.verdict.reading import overloaded
 from netproof.world import restart, sentinel
@@ -161,11 +162,12 @@ class Case:
         return self._conclude(history)
 
     def settle_new(
-        self, pods: Sequence[Newcomer], expected: Mapping[Flow, Expectation], controls: Mapping[Flow, Flow], *, init: bool
-    ) -> Judgement:
+        self, pods: Sequence[Newcomer], expected: Mapping[Flow, Expectation], controls: Mapping[Flow, Flow], *, init: bool, last: bool
+    ) -> Judgement | None:
         """Make pods, and judge what became of their flows: the denied ones from their first instruction on, the others in the end.
 
-        Each denied flow has a control, a flow of another of these pods. Raises what `settle` does.
+        Each denied flow has a control, a flow of another of these pods. None, and nothing is judged, where a first instant was missed
+        and this is not the last try. Raises what `settle` does.
         """
         mark = len(self.runner.fleet.incidents)
         born = bear(self.world, pods, expected, controls, init=init)
@@ -180,6 +182,8 @@ class Case:
         )
         script = Script(promised, lambda: None, self._afterwards, born.controls, limits=limits)
         history = History(promised, began, (born.control_round(), *born.rounds), born.controls, limits=limits)
+        if not last and missed(history):
+            return None
         return self._conclude(carry_on(self.runner, script, history, self.runner.progress, mark=mark))
 
     def time_new(

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from netproof.world.case import Case
     from netproof.world.language import CaseWorld
 
+BIRTHS = 3  # times that pods are made whose first instant nothing is known of: on a busy machine an agent may sleep through it
+
 
 @dataclass(frozen=True, slots=True)
 class Timed:
@@ -50,6 +52,12 @@ class Newborn:
         """Between new pods, called `x/KIND-a` and `x/KIND-b`, and standing ones: what is denied (`X`) from the first instant on, and
         what is allowed (`.`) in the end. An X needs a dot of another kind on the same node towards the same pod: its control.
         """
+        for left in reversed(range(1 if self.timed else BIRTHS)):
+            if self._are_judged(text, last=not left):
+                return
+
+    def _are_judged(self, text: str, *, last: bool) -> bool:
+        """Whether pods that are made now tell enough; if not, they are gone again."""
         pods, cells = self._newcomers(), parsed(self.case, text).cells
         flows = {pair: self._flow(pair, pods) for pair in cells}
         expected = {flows[pair]: Expectation(decision, frozenset({flows[pair].destination})) for pair, decision in cells.items()}
@@ -57,8 +65,11 @@ class Newborn:
         new = list(pods.values())
         if self.timed:
             self.case.time_new(self.timed, new, expected, controls, timed=f"x/{next(iter(self.kinds))}-")
-        else:
-            self.case.settle_new(new, expected, controls, init=self.init)
+            return True
+        if self.case.settle_new(new, expected, controls, init=self.init, last=last):
+            return True
+        self.case.world.remove_pods([pod.name for pod in new])
+        return False
 
     def _newcomers(self) -> dict[str, Newcomer]:
         """By the names that the case has for them; a pod's own has a number, as no name comes back in a world."""
