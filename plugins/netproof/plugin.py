@@ -74,7 +74,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in left_out]
     if config.pluginmanager.has_plugin(WORKER):
         worker: Any = config.pluginmanager.get_plugin(WORKER)
-        items[:] = collection.order(items, worker.assignment.workers)
+        items[:] = collection.order(items, worker.assignment.workers, worker.is_long)
         worker.selected([item for item in found if item not in left_out], left_out)
     elif not config.option.collectonly:
         from netproof.run import guard

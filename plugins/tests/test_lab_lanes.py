@@ -161,3 +161,32 @@ def test_a_case_that_runs_beside_one_that_ends_the_run_is_broken_off(tmp_path: P
     assert started(events) == ["POD-01", "POD-02"]
     assert [event["case"] for event in events if event["event"] == "CaseFinished"] == ["POD-01/tcp/ipv4/pod-ip"]
     assert time.monotonic() - began < 100  # `run` itself has a limit
+
+
+def test_a_case_after_one_that_relabelled_is_patient(tmp_path: Path) -> None:
+    """Some networks give a pod no new policy until a change of its labels has come through: three times the cap, counted from that change."""
+    code, said, events = run(
+        tmp_path,
+        """
+        from netproof.cases import TCP, behaviour
+        from suites.policy.policies import default_deny
+
+        @behaviour("POD-01", protocol=[TCP], via=["pod-ip"])
+        def test_that_relabels(relabel, world, expect, protocol):
+            relabel("x/a", {"colour": "red"})
+            expect(*world.pairs(protocol(8080), same_node=True)).reaches()
+
+        @behaviour("NPI-02a", protocol=[TCP], via=["pod-ip"])
+        def test_that_fails(apply, expect, protocol):
+            apply(default_deny("x", "Ingress"))
+            expect(protocol(8080)).matrix(\"\"\"
+                     x/a  x/b  y/a
+                x/a   -    X    .
+                x/b   X    -    .
+            \"\"\")
+        """,
+        *("-s", "--netproof-fault=N16", "--netproof-cap=1"),
+    )
+    assert code == 1, said
+    found = {event["behaviour"]: event["reason"] for event in events if event["event"] == "CaseFinished"}
+    assert "2 of 4 not as expected at the cap of 2.9" in found["NPI-02a"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -54,23 +54,25 @@ def require_known(items: Sequence[pytest.Item]) -> None:
             raise pytest.UsageError(f"{item.nodeid} and {ids[case]} have the same id {case}")
 
 
-def order(items: Sequence[pytest.Item], workers: int) -> list[pytest.Item]:
+def order(items: Sequence[pytest.Item], workers: int, is_long: Callable[[pytest.Item], bool]) -> list[pytest.Item]:
     """The items so that no worker has a long one left when the others are done, and none waits long for another.
 
-    Those marked `disruptive` come first, beside a few that are soon over, as they need all others to be; then those marked `slow`, then
-    those marked `early`. They are dealt to the workers in turn, as xdist gives each of them a stretch of the list to begin with.
+    Those marked `disruptive` come first, beside a few that are soon over, as they need all others to be; then those marked `slow` and
+    those otherwise known to be long, then those marked `early`. They are dealt to the workers in turn, as xdist gives each of them a
+    stretch of the list to begin with.
     """
     ranks: dict[int, list[pytest.Item]] = {rank: [] for rank in range(4)}
     for item in items:
-        ranks[_rank(item)].append(item)
+        ranks[_rank(item, is_long)].append(item)
     beside = BESIDE * workers if ranks[0] else 0
     ranked = [*ranks[0], *ranks[3][:beside], *ranks[1], *ranks[2], *ranks[3][beside:]]
     return [item for first in reversed(range(workers)) for item in ranked[first::workers]]
 
 
-def _rank(item: pytest.Item) -> int:
+def _rank(item: pytest.Item, is_long: Callable[[pytest.Item], bool]) -> int:
     marks = ("disruptive", "slow", "early") if marked(item) else ()
-    return next((rank for rank, mark in enumerate(marks) if item.get_closest_marker(mark)), 3)
+    found = next((rank for rank, mark in enumerate(marks) if item.get_closest_marker(mark)), 3)
+    return min(found, 1) if is_long(item) else found
 
 
 def unnamed_timings(config: pytest.Config, items: Sequence[pytest.Item]) -> list[pytest.Item]:

@@ -62,6 +62,10 @@ class Findings:
         """The ingredients that generated sets of policies go without, as a deviation says that they fail."""
         return tuple(sorted({name for deviation in self.known for name in deviation.not_drawn}))
 
+    def foresees(self, case: str) -> bool:
+        """Whether a deviation says that the case fails."""
+        return deviations.find(self.known, case) is not None
+
     def weigh(self, case: str, attempt: Attempt) -> Attempt:
         """The attempt as it counts: foreseen by a deviation, or only observed where nothing is promised."""
         promise = behaviours()[case.partition("/")[0]]
@@ -149,10 +153,25 @@ def in_force(config: pytest.Config, state: ClusterState) -> tuple[Deviation, ...
     """The deviations that hold for this implementation and version today. Raises Problem for a file that cannot be used."""
     if state.implementation is None:
         return ()
-    said = options.said(config).text("deviations")
-    found = known(Path(said) if said else files.suites() / "deviations" / f"{state.implementation.name}.toml", required=bool(said))
+    found = _of(config, state.implementation.name)
     today = datetime.datetime.now(datetime.UTC).date()
     return deviations.in_force(found, state.implementation.name, state.implementation.version, today)
+
+
+def long(config: pytest.Config, cni: str) -> tuple[Deviation, ...]:
+    """Those that may hold for a CNI of the catalogue, whatever its version: what fails takes as long as it may take at most.
+
+    Empty where the CNI is not known beforehand, and where the file cannot be used: that is told when the deviations are weighed.
+    """
+    try:
+        return _of(config, cni) if cni else ()
+    except Problem:
+        return ()
+
+
+def _of(config: pytest.Config, implementation: str) -> tuple[Deviation, ...]:
+    said = options.said(config).text("deviations")
+    return known(Path(said) if said else files.suites() / "deviations" / f"{implementation}.toml", required=bool(said))
 
 
 def known(file: Path, *, required: bool) -> tuple[Deviation, ...]:

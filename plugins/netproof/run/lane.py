@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import pytest
 
@@ -42,6 +42,17 @@ class Ended(Exception):  # noqa: N818
     """The run is over, and nobody waits for this case any more."""
 
 
+class Known(Protocol):
+    """What is known of the implementation's failures."""
+
+    @property
+    def not_drawn(self) -> tuple[str, ...]:
+        """What generated sets of policies go without."""
+
+    def foresees(self, case: str) -> bool:
+        """Whether the case is known to fail: that needs no confirmation."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ground:
     """What all lanes of a worker stand on. `means` makes a runner, `numbers` are those of the worker's worlds."""
@@ -52,7 +63,7 @@ class Ground:
     means: Callable[[Progress], Runner]
     numbers: Iterator[int]
     tell: Callable[[Event], None]
-    not_drawn: tuple[str, ...] = ()  # what generated sets of policies go without, as it is known to fail
+    known: Known
 
 
 @dataclass(slots=True)
@@ -129,6 +140,8 @@ class Lane:
         self.ground.tell(CaseStarted(time.time(), axes.id, item.nodeid, self.ground.worker))
         began = time.monotonic()
         self.leave()
+        if self._world and self._wants_time(item) and not self._world.is_settled:
+            self._give_up_world()
         disrupts = item.get_closest_marker("disruptive") is not None
         if self._world is None or disrupts:
             with contextlib.ExitStack() as shares:
@@ -143,8 +156,12 @@ class Lane:
         view = CaseWorld(case, Family(axes.values["family"]))
         return CaseAtWork(axes, behaviour, case, view, Expect(case, view), began, self._drawn(axes, view))
 
+    def _wants_time(self, item: pytest.Item) -> bool:
+        """Whether it counts how long the case takes, which so must not wait for what one before it left."""
+        return self._runner.limits.budget is not None or item.get_closest_marker("timing") is not None
+
     def _drawn(self, axes: Axes, view: CaseWorld) -> DrawnSet | None:
-        lacking = [*self.ground.state.unsupported, *self.ground.not_drawn]
+        lacking = [*self.ground.state.unsupported, *self.ground.known.not_drawn]
         return DrawnSet(axes.values["draw"], relevant(lacking), view) if "draw" in axes.values else None
 
     def judge(self, work: CaseAtWork, run: Callable[[], object]) -> Attempt:
@@ -163,10 +180,11 @@ class Lane:
 
     def _judged(self, work: CaseAtWork, run: Callable[[], object]) -> Attempt:
         first = self._first(work, run)
-        if first.verdict is not Verdict.FAIL and first.put_back:
-            return first
-        if not first.wants_confirmation:
-            self._give_up_world()
+        confirm = first.wants_confirmation and not (first.verdict is Verdict.FAIL and self.ground.known.foresees(work.axes.id))
+        if not confirm:
+            self._blemished |= first.verdict is Verdict.FAIL
+            if not first.put_back:
+                self._give_up_world()
             return first
         self._progress("a fail is confirmed in a fresh world", 0.0, work.case.limits.cap)
         try:

@@ -28,7 +28,7 @@ from netproof.report.journal import Journal
 from netproof.run import collection, ground
 from netproof.run.assignment import Assignment
 from netproof.run.attempt import INFRASTRUCTURE, Attempt
-from netproof.run.findings import Findings
+from netproof.run.findings import Findings, long
 from netproof.run.header import header_of
 from netproof.run.lane import TELL_EVERY, Ground, Lane
 from netproof.run.work import CaseAtWork, foreseen
@@ -71,6 +71,7 @@ class Worker:
         self._ahead: Errand | None = None  # of the next item
         self._errand: Errand | None = None  # of the present one
         self._cases = 0  # of the run
+        self._long = long(config, self.settings.cni)
         self._finished = ""  # the item whose end was told last
         self._told = 0.0  # when a word was said of the cluster
 
@@ -92,6 +93,11 @@ class Worker:
         if self.name in ("main", "gw0"):
             header = {"selected": proved, "behaviours": known, "cases": cases, "left_out": collection.told(left_out)}
             self._tell(RunStarted(time.time(), header))
+
+    def is_long(self, item: pytest.Item) -> bool:
+        """Whether a case is foreseen to fail, which takes until the cap."""
+        axes = axes_of(item)
+        return axes is not None and any(deviation.matches(axes.id) for deviation in self._long)
 
     # pytest's hooks
 
@@ -201,7 +207,7 @@ class Worker:
             self._findings = Findings.of(self.config, self.settings, state, Path(self.assignment.report))
             folder = Path(self.assignment.folder)
             means = functools.partial(self._means, state)
-            self._ground = Ground(state, self.name, folder, means, itertools.count(1), self._tell, self._findings.not_drawn)
+            self._ground = Ground(state, self.name, folder, means, itertools.count(1), self._tell, self._findings)
         return self._ground
 
     def _means(self, state: ClusterState, progress: Progress) -> Runner:

@@ -175,7 +175,7 @@ class Case:
         began = min((round_.began for round_ in born.rounds), default=self.runner.clock())
         limits = replace(
             self.limits,
-            cap=self.limits.cap + self.runner.clock() - began,
+            cap=self._patient(self.limits, ()).cap + self.runner.clock() - began,
             stable_factor=0.0,  # the time that a pod takes to start says nothing of the network
             burst_denied=0,  # the first instant was one
             burst_allowed=0,
@@ -234,8 +234,10 @@ class Case:
         return rulings(self.world, expected, list(policies.values()), labels, behind(self.world, expected))
 
     def _patient(self, limits: Limits, queued: Sequence[tuple[str, Object]]) -> Limits:
+        """A longer cap where labels change, and until those of a case before have surely gone: till then a pod may get no new policy."""
         relabels = any(verb not in ("apply", "remove") for verb, _ in queued)
-        return replace(limits, cap=limits.cap * RELABEL_PATIENCE) if relabels else limits
+        cap = limits.cap * RELABEL_PATIENCE if relabels else limits.cap
+        return replace(limits, cap=max(cap, self.world.unsettled_until - self.runner.clock()))
 
     # what the plugin asks
 
@@ -279,16 +281,16 @@ class Case:
 
     def _reopen(self) -> tuple[Round, ...]:
         flows = [flow for flow in dict.fromkeys(self._flows_to_reopen()) if self.world.stands(flow)]
-        began = self.runner.clock()
+        began, cap = self.runner.clock(), self._patient(self.limits, ()).cap
         rounds: list[Round] = []
         shut = flows
         while flows:
             # What opens soon is waited for by glances at what is still shut; at the end, and from time to time, silence is told from a
             # slow answer, and a round on all flows shows that all are open at once.
-            over = self.runner.clock() + ROUND.lasts(0) > began + self.limits.cap * (OVERLOAD_PATIENCE if overloaded(rounds) else 1.0)
+            over = self.runner.clock() + ROUND.lasts(0) > began + cap * (OVERLOAD_PATIENCE if overloaded(rounds) else 1.0)
             whole = over or not shut or len(rounds) % GLANCES == GLANCES - 1
             rounds.append(self.runner.fleet.round(flows if whole else shut, Phase.RESTORE, plan=ROUND if whole else GLANCE))
-            self.runner.progress("the world to be put back", self.runner.clock() - began, self.limits.cap * OVERLOAD_PATIENCE)
+            self.runner.progress("the world to be put back", self.runner.clock() - began, cap * OVERLOAD_PATIENCE)
             opened = _connected(rounds[-1:])
             shut = [flow for flow in (flows if whole else shut) if flow not in opened]
             if over or (whole and not shut):
@@ -349,6 +351,7 @@ class Case:
         """Take off what the case put on. The world's own labels are not a case's to change, so nothing else was there before."""
         for where, keys in self._labelled.items():
             self.runner.api.patch(where, {"metadata": {"labels": dict.fromkeys(keys)}})
+            self.world.unsettled_until = self.runner.clock() + self.limits.cap * RELABEL_PATIENCE
         self._labelled.clear()
 
     def _placed(self, obj: Object) -> Object:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -41,8 +42,14 @@ class World:
     ended: set[str] = field(default_factory=set)  # pods that were removed during the case
     _numbers: int = 0
     _further: dict[str, str] = field(default_factory=dict)  # letters of further namespaces -> their names, for one case
+    unsettled_until: float = -math.inf  # of the runner's clock: labels that were taken off before may still count
     gate: Round | None = None
     unreachable: tuple[Flow, ...] = ()
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether labels that were taken off are surely gone."""
+        return self.runner.clock() >= self.unsettled_until
 
     def flow(self, source: str, destination: str, port: Port, family: Family) -> Flow:
         """The flow between two of its pods by pod IP."""
