@@ -164,7 +164,7 @@ def test_a_case_that_runs_beside_one_that_ends_the_run_is_broken_off(tmp_path: P
 
 
 def test_a_case_after_one_that_relabelled_is_patient(tmp_path: Path) -> None:
-    """Some networks give a pod no new policy until a change of its labels has come through: three times the cap, counted from that change."""
+    """Some networks give a pod no new policy until a change of its labels has come through: three times the cap from that change on."""
     code, said, events = run(
         tmp_path,
         """

@@ -7,7 +7,7 @@ from typing import Any
 
 from netproof.cluster.docker import containers, remove
 from netproof.cluster.progress import Progress
-from netproof.kube.client import Api, ApiError, NotFound
+from netproof.kube.client import Api, ApiError
 from netproof.kube.objects import path
 from netproof.kube.wait import Late, NotYet, until
 from netproof.world.labels import RUN
@@ -39,9 +39,9 @@ def remove_namespaces(api: Api, run: str, limit: float, progress: Progress) -> l
     for space in found:
         _delete(api, space)
     try:
-        until(lambda: _gone(api, found), what="removing namespaces", limit=limit, every=0.25, progress=progress)
+        until(lambda: _gone(api, run, found), what="removing namespaces", limit=limit, every=0.25, progress=progress)
     except Late:
-        return [_left(space) for space in _present(api, found)]
+        return [_left(space) for space in _present(api, run, found)]
     return []
 
 
@@ -55,25 +55,18 @@ def _delete(api: Api, space: Object) -> None:
         pass  # what could not be deleted is found, and told of, by the wait
 
 
-def _gone(api: Api, spaces: Iterable[Object]) -> bool:
-    left = _present(api, spaces)
+def _gone(api: Api, run: str, spaces: Iterable[Object]) -> bool:
+    left = _present(api, run, spaces)
     if left:
         names = [space["metadata"]["name"] for space in left]
         raise NotYet(f"{len(names)} left, {', '.join(names[:3])}" + (", …" if len(names) > 3 else ""))
     return True
 
 
-def _present(api: Api, spaces: Iterable[Object]) -> list[dict[str, Any]]:
-    return [there for space in spaces if (there := _same(api, space))]
-
-
-def _same(api: Api, space: Object) -> dict[str, Any] | None:
-    """The namespace as it is now, None where it is gone or another one has its name."""
-    try:
-        there = api.get(path("Namespace", space["metadata"]["name"]))
-    except NotFound:
-        return None
-    return there if there["metadata"]["uid"] == space["metadata"]["uid"] else None
+def _present(api: Api, run: str, spaces: Iterable[Object]) -> list[dict[str, Any]]:
+    """Those that are still there, as they are now: another one of the same name is somebody else's."""
+    uids = {space["metadata"]["uid"] for space in spaces}
+    return [there for there in namespaces(api, run) if there["metadata"]["uid"] in uids]
 
 
 def _left(space: Object) -> str:

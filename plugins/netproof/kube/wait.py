@@ -6,9 +6,11 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from tenacity import RetryCallState, RetryError, Retrying, retry_if_result, stop_before_delay, wait_fixed
+from tenacity import RetryCallState, RetryError, Retrying, retry_if_result, stop_before_delay
 
 T = TypeVar("T")
+
+SHARE = 0.1
 
 
 class NotYet(Exception):  # noqa: N818
@@ -38,6 +40,8 @@ def until(
 ) -> T:
     """What the probe returns as soon as that is not None; raises `Late` after `limit` seconds.
 
+    It is asked again after `every` seconds, and later after `SHARE` of the time waited so far: many such waits at once would else keep an
+    API server busy, and with it what they wait for.
     A probe may raise `NotYet("2 of 9 pods run")`; every other exception of it ends the wait. `progress` is told after each look
     that found nothing: what is waited for (with what is missing), the seconds gone, the limit.
     """
@@ -56,7 +60,10 @@ def until(
         if progress:
             progress(f"{what}: {last}" if last else what, time.monotonic() - start, limit)
 
-    polling = Retrying(retry=retry_if_result(_is_none), wait=wait_fixed(every), stop=stop_before_delay(limit), before_sleep=tell)
+    def interval(_: RetryCallState) -> float:
+        return max(every, SHARE * (time.monotonic() - start))
+
+    polling = Retrying(retry=retry_if_result(_is_none), wait=interval, stop=stop_before_delay(limit), before_sleep=tell)
     try:
         found = polling(look)
     except RetryError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -208,19 +208,25 @@ class World:
             self.runner.api.delete(path("Namespace", name), uid=self.uids[letter])
 
     def _await_pods(self, names: set[str]) -> list[Pod]:
+        there: dict[str, dict[str, Any]] = {}
+
         def arrived() -> list[Pod] | None:
-            seen = self.list_pods()
-            missing = sorted(names - {name for name, obj in seen.items() if _is_running(obj)})
+            letters = {name.partition("/")[0] for name in names - set(there)}
+            seen = self.list_pods(letters)
+            there.update({name: obj for name, obj in seen.items() if name in names and _is_running(obj)})
+            missing = sorted(names - set(there))
             if not missing:
-                return [probes.running(name, seen[name]) for name in sorted(names)]
+                return [probes.running(name, there[name]) for name in sorted(names)]
             raise NotYet(_what_holds_up(missing, seen))
 
         return until(arrived, what=f"{len(names)} probe pods to run", limit=POD_LIMIT, progress=self.runner.progress)
 
-    def list_pods(self) -> dict[str, dict[str, Any]]:
-        """The pods of its namespaces as the API has them, by short name."""
+    def list_pods(self, letters: Collection[str] | None = None) -> dict[str, dict[str, Any]]:
+        """The pods of its namespaces, or of some of them, as the API has them, by short name."""
         found = {}
         for letter, namespace in self.namespaces.items():
+            if letters is not None and letter not in letters:
+                continue
             for obj in self.runner.api.list(path("Pod", namespace=namespace)):
                 found[f"{letter}/{obj['metadata']['name']}"] = obj
         return found
