@@ -16,6 +16,8 @@ from netproof.model.behaviour import Behaviour, BehaviourError, catalogue
 from netproof.model.flow import Family
 from netproof.problem import Problem
 
+_RANKS = {"disruptive": 0, "slow": 2, "early": 3}
+_SHORT = 4
 BESIDE = 4  # cases of each worker that begin before the long ones where disruptive ones wait to have the cluster to themselves
 
 
@@ -57,21 +59,21 @@ def require_known(items: Sequence[pytest.Item]) -> None:
 def order(items: Sequence[pytest.Item], workers: int, is_long: Callable[[pytest.Item], bool]) -> list[pytest.Item]:
     """The items so that no worker has a long one left when the others are done, and none waits long for another.
 
-    Those marked `disruptive` come first, beside a few that are soon over, as they need all others to be; then those marked `slow` and
-    those otherwise known to be long, then those marked `early`. They are dealt to the workers in turn, as xdist gives each of them a
-    stretch of the list to begin with.
+    Those marked `disruptive` come first, beside a few that are soon over, as they need all others to be; then those otherwise known to be
+    long, then those marked `slow`, then those marked `early`. They are dealt to the workers in turn, as xdist gives each of them a stretch
+    of the list to begin with.
     """
-    ranks: dict[int, list[pytest.Item]] = {rank: [] for rank in range(4)}
+    ranks: dict[int, list[pytest.Item]] = {rank: [] for rank in range(_SHORT + 1)}
     for item in items:
         ranks[_rank(item, is_long)].append(item)
     beside = BESIDE * workers if ranks[0] else 0
-    ranked = [*ranks[0], *ranks[3][:beside], *ranks[1], *ranks[2], *ranks[3][beside:]]
+    ranked = [*ranks[0], *ranks[_SHORT][:beside], *(item for rank in range(1, _SHORT) for item in ranks[rank]), *ranks[_SHORT][beside:]]
     return [item for first in reversed(range(workers)) for item in ranked[first::workers]]
 
 
 def _rank(item: pytest.Item, is_long: Callable[[pytest.Item], bool]) -> int:
-    marks = ("disruptive", "slow", "early") if marked(item) else ()
-    found = next((rank for rank, mark in enumerate(marks) if item.get_closest_marker(mark)), 3)
+    marks = _RANKS if marked(item) else {}
+    found = next((rank for mark, rank in marks.items() if item.get_closest_marker(mark)), _SHORT)
     return min(found, 1) if is_long(item) else found
 
 
