@@ -20,7 +20,7 @@ from netproof.model.behaviour import Behaviour
 from netproof.model.event import CaseStarted, Event, Waiting
 from netproof.model.flow import Family
 from netproof.model.verdict import Verdict
-from netproof.run.attempt import Attempt, run_once
+from netproof.run.attempt import INFRASTRUCTURE, Attempt, run_once
 from netproof.run.gate import Gate
 from netproof.run.shrinking import Shrinking
 from netproof.run.work import CaseAtWork
@@ -116,15 +116,21 @@ class Lane:
         while True:
             self._tasks.get()()
 
-    def end(self) -> None:
-        """End with the run: whatever is under way is broken off, and changes nothing of the cluster from now on."""
+    def end(self, *, idle: bool) -> None:
+        """End with the run: whatever is under way is broken off, and changes nothing of the cluster from now on.
+
+        The world of an `idle` lane goes at once, beside the last cases of others; the end of the run waits for it.
+        """
+        if idle:
+            with contextlib.suppress(*INFRASTRUCTURE):  # the end of the run tries again, and tells
+                self._give_up_world()
         self._ended = True
         self._runner.api.end()
         self._runner.fleet.close()
         if self._thread:
-            idle = threading.Event()
-            self._tasks.put(idle.set)
-            idle.wait(_END_LIMIT)
+            done = threading.Event()
+            self._tasks.put(done.set)
+            done.wait(_END_LIMIT)
 
     @property
     def nodes(self) -> int:

@@ -35,6 +35,8 @@ from netproof.run.work import CaseAtWork, foreseen
 from netproof.world.runner import Progress, Runner
 from netproof.world.verdicts import Unsupported, Verdicted
 
+_WHOLE = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)  # how a session ends that nobody broke off
+
 
 @dataclass(frozen=True, slots=True)
 class Errand:
@@ -154,12 +156,12 @@ class Worker:
             self._mark(report, item, call)
         return report
 
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         axes = axes_of(self._ahead.item) if self._ahead else None
         if axes and (session.shouldstop or session.shouldfail):
             self._tell(CaseDropped(time.time(), axes.id, self.name))
         for lane in self._lanes:
-            lane.end()
+            lane.end(idle=exitstatus in _WHOLE and not self._ahead)
         self.journal.close()
 
     # what a case needs
