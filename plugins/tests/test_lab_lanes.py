@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -190,3 +191,41 @@ def test_a_case_after_one_that_relabelled_is_patient(tmp_path: Path) -> None:
     assert code == 1, said
     found = {event["behaviour"]: event["reason"] for event in events if event["event"] == "CaseFinished"}
     assert "2 of 4 not as expected at the cap of 2.9" in found["NPI-02a"]
+
+
+def test_what_is_known_to_fail_is_not_confirmed(tmp_path: Path) -> None:
+    """A fresh world would say no more; the one at hand is put back, and serves the next case."""
+    (tmp_path / "known.toml").write_text(
+        '[[deviation]]\nids = ["NPI-02a/*"]\nimplementation = "netproof-lab"\nreason = "Broken on purpose."\n'
+        'link = "https://example.org/1"\nsince = 2026-11-30\n'
+    )
+    code, said, events = run(
+        tmp_path,
+        """
+        from netproof.cases import TCP, behaviour
+        from suites.policy.policies import default_deny
+
+        @behaviour("NPI-02a", protocol=[TCP], via=["pod-ip"])
+        def test_that_fails(apply, expect, world, protocol):
+            print("namespace=" + world.case.world.namespaces["x"], flush=True)
+            apply(default_deny("x", "Ingress"))
+            expect(protocol(8080)).matrix(\"\"\"
+                     x/a  x/b  y/a
+                x/a   -    X    .
+                x/b   X    -    .
+            \"\"\")
+
+        @behaviour("POD-01", protocol=[TCP], via=["pod-ip"])
+        def test_after_it(world, expect, protocol):
+            print("namespace=" + world.case.world.namespaces["x"], flush=True)
+            expect(*world.pairs(protocol(8080), same_node=True)).reaches()
+        """,
+        *("-s", "--netproof-fault=N16", "--netproof-cap=1", f"--netproof-deviations={tmp_path / 'known.toml'}"),
+    )
+    assert code == 0, said
+    found = {event["behaviour"]: event["reason"] for event in events if event["event"] == "CaseFinished"}
+    assert found["NPI-02a"].startswith("known deviation (Broken on purpose.): 2 of 4 not as expected")
+    assert "fresh world" not in found["NPI-02a"]
+    worlds = re.findall(r"namespace=(\S+)", said)
+    assert len(worlds) == 2
+    assert len(set(worlds)) == 1
