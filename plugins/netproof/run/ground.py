@@ -36,7 +36,7 @@ CASES_OF_TWO = 12  # of each worker: a world costs a cluster as much work as thr
 RATE = 6000.0  # attempts/s of all workers together: above it, starved sockets invent denials (measured)
 RATE_OF_ONE = 2000.0  # attempts/s of one: at 6,000 a third of a burst was made by agents that lagged at times, at 2,000 none (measured)
 LEAST_OF_ONE = {"lab": 1000.0}  # attempts/s of one, however many there are: on the lab they are many, and seldom in a burst together
-TABLE_SHARE = 0.25  # of the smallest connection table, for all workers together
+TABLE_SHARES = {"lab": 0.25, "kind": 0.5, "context": 0.25}  # of the smallest connection table, for all workers; kind's is ours alone
 SMALLEST_TABLE = 65_536  # entries, where nobody says: the kernel's default on small machines
 OUTSIDER_LIMIT = 60.0
 STREAM_PATIENCE = 30.0  # seconds in which a broken stream may come back: more than a restart of the control plane takes
@@ -105,7 +105,7 @@ def runner(
         dial=_dialler(api),
         progress=progress,
         limits=limits,
-        budget=Budget(_rate(settings, workers), int(_smallest_table(state) * TABLE_SHARE / workers), time.monotonic),
+        budget=Budget(_rate(settings, workers), _entries(settings, state, workers), time.monotonic),
         outside=outside,
         families=tuple(Family(family) for family in families if family in state.families),
         network_agent=state.implementation.agent,
@@ -139,6 +139,10 @@ def limits(settings: Settings, *, cap: float | None, budget: float | None, burst
 
 def _rate(settings: Settings, workers: int) -> float:
     return max(LEAST_OF_ONE.get(settings.provider_name, 0.0), min(RATE_OF_ONE, RATE / workers))
+
+
+def _entries(settings: Settings, state: ClusterState, workers: int) -> int:
+    return int(_smallest_table(state) * TABLE_SHARES[settings.provider_name] / workers)
 
 
 def _smallest_table(state: ClusterState) -> int:
