@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import pytest
 
@@ -21,6 +21,7 @@ from netproof.model.event import CaseStarted, Event, Waiting
 from netproof.model.flow import Family
 from netproof.model.verdict import Verdict
 from netproof.run.attempt import INFRASTRUCTURE, Attempt, run_once
+from netproof.run.findings import Findings
 from netproof.run.gate import Gate
 from netproof.run.shrinking import Shrinking
 from netproof.run.work import CaseAtWork
@@ -42,17 +43,6 @@ class Ended(Exception):  # noqa: N818
     """The run is over, and nobody waits for this case any more."""
 
 
-class Known(Protocol):
-    """What is known of the implementation's failures."""
-
-    @property
-    def not_drawn(self) -> tuple[str, ...]:
-        """What generated sets of policies go without."""
-
-    def foresees(self, case: str) -> bool:
-        """Whether the case is known to fail: that needs no confirmation."""
-
-
 @dataclass(frozen=True, slots=True)
 class Ground:
     """What all lanes of a worker stand on. `means` makes a runner, `numbers` are those of the worker's worlds."""
@@ -63,7 +53,7 @@ class Ground:
     means: Callable[[Progress], Runner]
     numbers: Iterator[int]
     tell: Callable[[Event], None]
-    known: Known
+    findings: Findings
 
 
 @dataclass(slots=True)
@@ -167,7 +157,7 @@ class Lane:
         return self._runner.limits.budget is not None or item.get_closest_marker("timing") is not None
 
     def _drawn(self, axes: Axes, view: CaseWorld) -> DrawnSet | None:
-        lacking = [*self.ground.state.unsupported, *self.ground.known.not_drawn]
+        lacking = [*self.ground.state.unsupported, *self.ground.findings.not_drawn]
         return DrawnSet(axes.values["draw"], relevant(lacking), view) if "draw" in axes.values else None
 
     def judge(self, work: CaseAtWork, run: Callable[[], object]) -> Attempt:
@@ -186,7 +176,7 @@ class Lane:
 
     def _judged(self, work: CaseAtWork, run: Callable[[], object]) -> Attempt:
         first = self._first(work, run)
-        confirm = first.wants_confirmation and not (first.verdict is Verdict.FAIL and self.ground.known.foresees(work.axes.id))
+        confirm = first.wants_confirmation and not (first.verdict is Verdict.FAIL and self.ground.findings.foresees(work.axes.id))
         if not confirm:
             self._blemished |= first.verdict is Verdict.FAIL
             if not first.put_back:
