@@ -94,10 +94,10 @@ def _end_creator(entry: Run, progress: Progress) -> bool:
 
 
 def _remove_from(api: Api, run: str, said: list[str], progress: Progress) -> tuple[list[str], bool]:
-    if lease.give_back(api, *lease.DISRUPTION, holder=run):
-        said.append("gave back the Lease that lets one run alone disrupt the cluster")
     names = [space["metadata"]["name"] for space in namespaces(api, run)]
     left = remove_namespaces(api, run, LIMIT, progress) if names else []
+    if lease.give_back(api, *lease.DISRUPTION, holder=run):
+        said.append("gave back the Lease that lets one run alone disrupt the cluster")
     gone = [name for name in names if not any(line.startswith(f"namespace {name} ") for line in left)]
     return [*said, *(f"removed namespace {name}" for name in gone), *left], not left
 

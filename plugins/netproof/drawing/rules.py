@@ -64,7 +64,8 @@ def policy(dice: Dice, palette: Palette, name: str) -> Object:
     spec |= {"policyTypes": types} if types else {}
     for section in ("ingress", "egress"):
         spec |= _spelled(dice, section, listed.get(section, []))
-    if len(directions) == 1 and types and dice.chance(0.12) and palette.unlisted:  # which mean nothing
+    # Rules of a direction that the policy is not about mean nothing. The die is cast either way: the other policies stay the same.
+    if len(directions) == 1 and types and dice.chance(0.12) and palette.unlisted:
         other = "egress" if directions == ("Ingress",) else "ingress"
         spec[other] = [_rule(dice, palette, other)]
     metadata = {"name": name, "namespace": home}

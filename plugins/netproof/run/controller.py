@@ -256,8 +256,8 @@ class Controller:
         leftovers: list[str] = []
         if state and (not state.made or state.keep):
             api = connect(Path(state.kubeconfig) if state.kubeconfig else None, state.context, patience=20.0)
-            lease.give_back(api, *lease.DISRUPTION, holder=self.assignment.run)  # a worker that was killed has not
             leftovers = remove_namespaces(api, self.assignment.run, CLEANUP_LIMIT, self._say)
+            lease.give_back(api, *lease.DISRUPTION, holder=self.assignment.run)  # a worker that was killed has not
         if state:
             self.provider.down(state, self._say)
         elif entry := registry.find(self.assignment.run):
