@@ -109,6 +109,45 @@ def test_the_next_case_runs_beside_the_present_one(tmp_path: Path) -> None:
     assert reasons == ["left out: not today", "left out: nor this"]
 
 
+@pytest.mark.parametrize("words", [(), ("-n", "1")], ids=["alone", "as a worker"])
+def test_while_a_long_case_runs_the_other_lane_takes_more_than_one(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """Their verdicts are told in their turn, each once."""
+    code, said, events = run(
+        tmp_path,
+        """
+        import threading
+        import pytest
+        from netproof.cases import TCP, behaviour
+
+        third = threading.Event()
+
+        @pytest.mark.slow
+        @behaviour("POD-01", protocol=[TCP], via=["pod-ip"])
+        def test_that_waits_for_the_third(world, expect, protocol):
+            assert third.wait(timeout=30)
+            expect(*world.pairs(protocol(8080), same_node=True)).reaches()
+
+        @behaviour("POD-02", protocol=[TCP], via=["pod-ip"])
+        def test_second(world, expect, protocol):
+            expect(*world.pairs(protocol(8080), same_node=False)).reaches()
+
+        @behaviour("POD-03a", protocol=[TCP], via=["pod-ip"])
+        def test_third(world, expect, protocol):
+            third.set()
+            expect(*world.pairs(protocol(8080), same_node=False)).reaches()
+
+        @behaviour("POD-03b", protocol=[TCP], via=["pod-ip"], direction=["ingress", "egress"], order=["forward", "backward"])
+        def test_further(world, expect, protocol):
+            expect(*world.pairs(protocol(8080), same_node=False)).reaches()
+        """,
+        *words,
+    )
+    assert code == 0, said
+    assert "7 passed" in said
+    assert started(events) == ["POD-01", "POD-02", "POD-03a", *["POD-03b"] * 4]
+    assert [event["behaviour"] for event in events if event["event"] == "CaseFinished"] == started(events)
+
+
 def test_long_cases_come_first_and_a_hook_of_somebody_elses_is_asked_before_a_case_begins(tmp_path: Path) -> None:
     (tmp_path / "hooked.py").write_text(
         "import pytest\ndef pytest_runtest_setup(item):\n    if 'never' in item.name:\n        pytest.skip('by a hook')\n"

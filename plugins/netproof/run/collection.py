@@ -59,16 +59,34 @@ def require_known(items: Sequence[pytest.Item]) -> None:
 def order(items: Sequence[pytest.Item], workers: int, is_long: Callable[[pytest.Item], bool]) -> list[pytest.Item]:
     """The items so that no worker has a long one left when the others are done, and none waits long for another.
 
-    Those marked `disruptive` come first, beside a few that are soon over, as they need all others to be; then those otherwise known to be
-    long, then those marked `slow`, then those marked `early`. They are dealt to the workers in turn, as xdist gives each of them a stretch
-    of the list to begin with.
+    Those marked `disruptive` come first, beside a few that are soon over, as they need all others to be. Then long ones, each followed by
+    some short ones, which another lane does meanwhile: those otherwise known to be long, those marked `slow`, those marked `early`. Then
+    the rest. They are dealt to the workers in turn, as xdist gives each of them a stretch of the list to begin with.
     """
     ranks: dict[int, list[pytest.Item]] = {rank: [] for rank in range(_SHORT + 1)}
     for item in items:
         ranks[_rank(item, is_long)].append(item)
     beside = BESIDE * workers if ranks[0] else 0
-    ranked = [*ranks[0], *ranks[_SHORT][:beside], *(item for rank in range(1, _SHORT) for item in ranks[rank]), *ranks[_SHORT][beside:]]
-    return [item for first in reversed(range(workers)) for item in ranked[first::workers]]
+    first, short = [*ranks[0], *ranks[_SHORT][:beside]], ranks[_SHORT][beside:]
+    long = [item for rank in range(1, _SHORT) for item in ranks[rank]]
+    stretches = [_deal([first, long, short], worker, workers) for worker in reversed(range(workers))]
+    return [item for begin, long, short in stretches for item in (*begin, *_woven(long, short))]
+
+
+def _deal(piles: Sequence[Sequence[pytest.Item]], worker: int, workers: int) -> list[list[pytest.Item]]:
+    """The part of one worker in each pile, as if they lay on one another."""
+    dealt, passed = [], 0
+    for pile in piles:
+        dealt.append(list(pile[(worker - passed) % workers :: workers]))
+        passed += len(pile)
+    return dealt
+
+
+def _woven(long: Sequence[pytest.Item], short: Sequence[pytest.Item]) -> list[pytest.Item]:
+    """Each long one with as many short ones after it that, in all, the last quarter of these is left for the end."""
+    share = 3 * len(short) // 4 // len(long) if long else 0
+    woven = [item for place, one in enumerate(long) for item in (one, *short[place * share : (place + 1) * share])]
+    return [*woven, *short[len(long) * share :]]
 
 
 def _rank(item: pytest.Item, is_long: Callable[[pytest.Item], bool]) -> int:

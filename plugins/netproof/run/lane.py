@@ -56,7 +56,7 @@ class Ground:
     findings: Findings
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Lane:
     """Its own runner, and the world at hand. What it is told to do it does in turn, in a thread of its own if it is `threaded`.
 

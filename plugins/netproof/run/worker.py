@@ -8,8 +8,8 @@ import itertools
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from concurrent.futures import FIRST_COMPLETED, wait
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from netproof.report.journal import Journal
 from netproof.run import collection, ground
 from netproof.run.assignment import Assignment
 from netproof.run.attempt import INFRASTRUCTURE, Attempt
+from netproof.run.errand import Errand, behind
 from netproof.run.findings import Findings, long
 from netproof.run.header import header_of
 from netproof.run.lane import TELL_EVERY, Ground, Lane
@@ -36,25 +37,6 @@ from netproof.world.runner import Progress, Runner
 from netproof.world.verdicts import Unsupported, Verdicted
 
 _WHOLE = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)  # how a session ends that nobody broke off
-
-
-@dataclass(frozen=True, slots=True)
-class Errand:
-    """A case that was begun: `prepared` when it has its world; `judged`, once it was told to run, when it is done."""
-
-    item: pytest.Item
-    lane: Lane
-    prepared: Future[CaseAtWork]
-    judged: Future[Attempt] | None = None
-
-    def run(self, called: Callable[[CaseAtWork], Callable[[], object]]) -> Errand:
-        """Have it run, by calling what `called` makes of it."""
-
-        def judge() -> Attempt:
-            work = self.prepared.result()
-            return self.lane.judge(work, called(work))
-
-        return replace(self, judged=self.lane.do(judge))
 
 
 class Worker:
@@ -70,7 +52,7 @@ class Worker:
         self._findings: Findings | None = None
         self._lanes: list[Lane] = []
         self._next: pytest.Item | None = None
-        self._ahead: Errand | None = None  # of the next item
+        self._ahead: list[Errand] = []  # of items to come
         self._errand: Errand | None = None  # of the present one
         self._cases = 0  # of the run
         self._long = long(config, self.settings.cni)
@@ -113,12 +95,11 @@ class Worker:
         if axes is None:
             return
         began = time.monotonic()
-        self._errand = None
-        if self._ahead and self._ahead.item is item:
-            self._errand, self._ahead = self._ahead, None
+        self._errand = next((errand for errand in self._ahead if errand.item is item), None)
+        self._ahead = [errand for errand in self._ahead if errand is not self._errand]
         try:
             self._errand = self._errand or self._begin(item, axes)
-            self._look_ahead(beside=self._errand)
+            self._look_ahead()
             item.stash[CASE] = self._errand.prepared.result()
         except Unsupported as lacking:
             self._tell_finished(item, axes, Attempt(Verdict.UNSUPPORTED, lacking.reason), began)
@@ -138,9 +119,8 @@ class Worker:
             return None
         if errand.judged is None:
             given = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
-            errand = errand.run(lambda _: lambda: pyfuncitem.obj(**given))
-        assert errand.judged is not None
-        work.result = errand.judged.result()
+            self._errand = errand = errand.run(lambda _: lambda: pyfuncitem.obj(**given))
+        work.result = self._result(errand)
         self._finish(pyfuncitem, work)
         return True
 
@@ -157,11 +137,14 @@ class Worker:
         return report
 
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        axes = axes_of(self._ahead.item) if self._ahead else None
-        if axes and (session.shouldstop or session.shouldfail):
-            self._tell(CaseDropped(time.time(), axes.id, self.name))
+        whole = exitstatus in _WHOLE
+        if whole or session.shouldstop or session.shouldfail:  # it was not its turn any more, or another worker took it over
+            for errand in self._ahead:
+                axes = axes_of(errand.item)
+                self._tell(CaseDropped(time.time(), axes.id if axes else "", self.name))
+        busy = [errand.lane for errand in self._ahead if errand.busy]
         for lane in self._lanes:
-            lane.end(idle=exitstatus in _WHOLE and not self._ahead)
+            lane.end(idle=whole and lane not in busy)
         self.journal.close()
 
     # what a case needs
@@ -174,24 +157,51 @@ class Worker:
         lane = self._free_lane(ground)
         return Errand(item, lane, lane.do(lambda: lane.prepare(item, axes, behaviour)))
 
-    def _look_ahead(self, *, beside: Errand) -> None:
-        """Let the next case run beside the present one, which waits most of the time, where nothing speaks against it."""
-        item = self._next
-        axes = axes_of(item) if item else None
-        alone = self._lane_count() == 1 or self._ahead or beside.item.get_closest_marker("timing")
-        if not isinstance(item, pytest.Function) or axes is None or alone or item.get_closest_marker("timing"):
+    def _result(self, errand: Errand) -> Attempt:
+        """What the present case comes to; until then, each lane that is done with another takes the next one."""
+        assert errand.judged is not None
+        while not errand.judged.done():
+            self._look_ahead()
+            wait([other.judged for other in (errand, *self._ahead) if other.judged and other.busy], return_when=FIRST_COMPLETED)
+        return errand.judged.result()
+
+    def _look_ahead(self) -> None:
+        """Let the next cases run beside the present one, which waits most of the time, where nothing speaks against it."""
+        if self._lane_count() == 1 or self._errand is None or self._next is None or self._errand.item.get_closest_marker("timing"):
             return
-        called = foreseen(item)
-        if called is None:
-            return
-        if beside.judged is None and isinstance(beside.item, pytest.Function) and (own := foreseen(beside.item)):
-            self._errand = beside.run(own)
+        begun = [errand.item for errand in self._ahead]
+        for item in (self._next, *behind(self._next)):
+            if item in begun:
+                continue
+            called = self._foreseen(item)
+            if called is None or not self._has_free_lane():
+                return
+            self._begin_ahead(item, called)
+
+    def _foreseen(self, item: pytest.Item | None) -> Callable[[CaseAtWork], Callable[[], object]] | None:
+        """How to call a case before it is its turn; None where it has to wait for that."""
+        waits = not isinstance(item, pytest.Function) or axes_of(item) is None or item.get_closest_marker("timing")
+        return None if waits or not isinstance(item, pytest.Function) else foreseen(item)
+
+    def _begin_ahead(self, item: pytest.Item, called: Callable[[CaseAtWork], Callable[[], object]]) -> None:
+        present, axes = self._errand, axes_of(item)
+        assert present is not None
+        assert axes is not None
+        if present.judged is None and (own := self._foreseen(present.item)):
+            self._errand = present.run(own)
         with contextlib.suppress(Unsupported, Problem, *INFRASTRUCTURE):  # that will be told when it is its turn
-            self._ahead = self._begin(item, axes).run(called)
+            self._ahead.append(self._begin(item, axes).run(called))
+
+    def _has_free_lane(self) -> bool:
+        return len(self._busy_lanes()) < self._lane_count()
+
+    def _busy_lanes(self) -> list[Lane]:
+        under_way = [self._errand, *self._ahead] if self._errand else self._ahead
+        return [errand.lane for errand in under_way if errand.busy]
 
     def _free_lane(self, ground: Ground) -> Lane:
-        busy = self._errand.lane if self._errand and self._lane_count() > 1 else None
-        free = next((lane for lane in self._lanes if lane is not busy), None)
+        busy = self._busy_lanes() if self._lane_count() > 1 else []
+        free = next((lane for lane in self._lanes if lane not in busy), None)
         if free is None:
             free = Lane(ground, threaded=self._lane_count() > 1)
             self._lanes.append(free)
