@@ -110,8 +110,8 @@ def test_the_next_case_runs_beside_the_present_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("words", [(), ("-n", "1")], ids=["alone", "as a worker"])
-def test_while_a_long_case_runs_the_other_lane_takes_more_than_one(tmp_path: Path, words: tuple[str, ...]) -> None:
-    """Their verdicts are told in their turn, each once."""
+def test_while_a_long_case_runs_the_other_lane_takes_the_short_ones_behind_it(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """Each long one has its share of them, and their verdicts are told in their turn, each once."""
     code, said, events = run(
         tmp_path,
         """
@@ -139,12 +139,17 @@ def test_while_a_long_case_runs_the_other_lane_takes_more_than_one(tmp_path: Pat
         @behaviour("POD-03b", protocol=[TCP], via=["pod-ip"], direction=["ingress", "egress"], order=["forward", "backward"])
         def test_further(world, expect, protocol):
             expect(*world.pairs(protocol(8080), same_node=False)).reaches()
+
+        @pytest.mark.slow
+        @behaviour("POD-06a", protocol=[TCP], via=["pod-ip"])
+        def test_that_is_long_too(world, expect, protocol):
+            expect(*world.pairs(protocol(8080), same_node=False)).reaches()
         """,
         *words,
     )
     assert code == 0, said
-    assert "7 passed" in said
-    assert started(events) == ["POD-01", "POD-02", "POD-03a", *["POD-03b"] * 4]
+    assert "8 passed" in said
+    assert started(events) == ["POD-01", "POD-02", "POD-03a", "POD-06a", *["POD-03b"] * 4]
     assert [event["behaviour"] for event in events if event["event"] == "CaseFinished"] == started(events)
 
 
