@@ -184,12 +184,13 @@ def test_edited_egress_subject(apply, expect, protocol):
 def test_relabelled_peer(apply, relabel, expect, world, protocol):
     """The label of a peer moves from one pod to another: the one gets in now, and the other no longer."""
     [friend] = world.new_pods("y", beside=["y/b"], labels={"role": "friend"})
+    [other] = world.new_pods("y", beside=["y/a"])
     apply(one_way("ingress", "friends", "x", allowing("ingress", FRIENDS)))
-    meets(world, expect, "ingress", protocol(8080), {friend: OPEN, "y/a": SHUT, "y/b": SHUT})
+    meets(world, expect, "ingress", protocol(8080), {friend: OPEN, other: SHUT, "y/b": SHUT})
 
     relabel(friend, {"role": None})
-    relabel("y/a", {"role": "friend"})
-    meets(world, expect, "ingress", protocol(8080), {friend: SHUT, "y/a": OPEN, "y/b": SHUT})
+    relabel(other, {"role": "friend"})
+    meets(world, expect, "ingress", protocol(8080), {friend: SHUT, other: OPEN, "y/b": SHUT})
 
 
 @pytest.mark.slow
@@ -197,12 +198,13 @@ def test_relabelled_peer(apply, relabel, expect, world, protocol):
 def test_relabelled_subject(apply, relabel, expect, world, protocol):
     """The label by which a policy selects moves from one pod to another: the one is isolated now, and the other free."""
     [guarded] = world.new_pods("x", beside=["x/b"], labels={"role": "guarded"})
+    [other] = world.new_pods("x", beside=["x/a"])
     apply(one_way("ingress", "guarded", "x", pods=match(role="guarded")), one_way("ingress", "anchor", "x", pods=pod("c")))
-    isolated(world, expect, "ingress", protocol(8080), {guarded: SHUT, "x/a": OPEN, "x/c": SHUT})
+    isolated(world, expect, "ingress", protocol(8080), {guarded: SHUT, other: OPEN, "x/c": SHUT})
 
     relabel(guarded, {"role": None})
-    relabel("x/a", {"role": "guarded"})
-    isolated(world, expect, "ingress", protocol(8080), {guarded: OPEN, "x/a": SHUT, "x/c": SHUT})
+    relabel(other, {"role": "guarded"})
+    isolated(world, expect, "ingress", protocol(8080), {guarded: OPEN, other: SHUT, "x/c": SHUT})
 
 
 @pytest.mark.slow
@@ -210,13 +212,15 @@ def test_relabelled_subject(apply, relabel, expect, world, protocol):
 def test_relabelled_namespace(apply, relabel, expect, world, protocol):
     """The label of a peer moves from one namespace to another: the pods of the one get in now, and those of the other no longer."""
     world.new_namespace("w", {"team": "red"})
-    first, second = world.new_pods("w", beside=["x/a", "x/b"])
+    world.new_namespace("v")
+    red = world.new_pods("w", beside=["x/a", "x/b"])
+    plain = world.new_pods("v", beside=["x/a", "x/b"])
     apply(one_way("ingress", "red", "x", allowing("ingress", peer(namespaces=match(team="red")))))
-    meets(world, expect, "ingress", protocol(8080), {first: OPEN, second: OPEN, "y/a": SHUT, "y/b": SHUT, "z/a": SHUT})
+    meets(world, expect, "ingress", protocol(8080), dict.fromkeys(red, OPEN) | dict.fromkeys([*plain, "z/a"], SHUT))
 
     relabel("w", {"team": None})
-    relabel("y", {"team": "red"})
-    meets(world, expect, "ingress", protocol(8080), {first: SHUT, second: SHUT, "y/a": OPEN, "y/b": OPEN, "z/a": SHUT})
+    relabel("v", {"team": "red"})
+    meets(world, expect, "ingress", protocol(8080), dict.fromkeys(plain, OPEN) | dict.fromkeys([*red, "z/a"], SHUT))
 
 
 @pytest.mark.slow
@@ -224,12 +228,13 @@ def test_relabelled_namespace(apply, relabel, expect, world, protocol):
 def test_relabelled_peer_of_egress(apply, relabel, expect, world, protocol):
     """x may send to the pods of y that have a label: the label moves from one pod to another, and with it what is allowed."""
     [friend] = world.new_pods("y", beside=["y/a"], labels={"role": "friend"})
+    [other] = world.new_pods("y", beside=["y/b"])
     apply(one_way("egress", "friends", "x", allowing("egress", FRIENDS)))
-    meets(world, expect, "egress", protocol(8080), {friend: OPEN, "y/b": SHUT, "y/c": SHUT})
+    meets(world, expect, "egress", protocol(8080), {friend: OPEN, other: SHUT, "y/c": SHUT})
 
     relabel(friend, {"role": None})
-    relabel("y/b", {"role": "friend"})
-    meets(world, expect, "egress", protocol(8080), {friend: SHUT, "y/b": OPEN, "y/c": SHUT})
+    relabel(other, {"role": "friend"})
+    meets(world, expect, "egress", protocol(8080), {friend: SHUT, other: OPEN, "y/c": SHUT})
 
 
 @pytest.mark.slow
@@ -237,12 +242,13 @@ def test_relabelled_peer_of_egress(apply, relabel, expect, world, protocol):
 def test_relabelled_subject_of_egress(apply, relabel, expect, world, protocol):
     """An egress policy isolates the pods that have a label: the label moves from one pod to another, and with it the isolation."""
     [guarded] = world.new_pods("x", beside=["x/a"], labels={"role": "guarded"})
+    [other] = world.new_pods("x", beside=["x/c"])
     apply(one_way("egress", "guarded", "x", pods=match(role="guarded")), one_way("egress", "anchor", "x", pods=pod("b")))
-    isolated(world, expect, "egress", protocol(8080), {guarded: SHUT, "x/b": SHUT, "x/c": OPEN})
+    isolated(world, expect, "egress", protocol(8080), {guarded: SHUT, "x/b": SHUT, other: OPEN})
 
     relabel(guarded, {"role": None})
-    relabel("x/c", {"role": "guarded"})
-    isolated(world, expect, "egress", protocol(8080), {guarded: OPEN, "x/b": SHUT, "x/c": SHUT})
+    relabel(other, {"role": "guarded"})
+    isolated(world, expect, "egress", protocol(8080), {guarded: OPEN, "x/b": SHUT, other: SHUT})
 
 
 @pytest.mark.slow
@@ -250,11 +256,12 @@ def test_relabelled_subject_of_egress(apply, relabel, expect, world, protocol):
 def test_relabelled_namespace_of_egress(apply, relabel, expect, world, protocol):
     """x may send to pods a of namespaces that have a label: the label moves from one to another, and with it what is allowed."""
     world.new_namespace("w", {"team": "red"})
-    [chosen] = world.new_pods("w", beside=["y/b"], labels={"pod": "a"})
-    [other] = world.new_pods("w", beside=["y/a"])
+    world.new_namespace("v")
+    [red], [plain] = (world.new_pods(letter, beside=["y/b"], labels={"pod": "a"}) for letter in "wv")
+    [red_b], [plain_b] = (world.new_pods(letter, beside=["y/a"]) for letter in "wv")
     apply(one_way("egress", "red", "x", allowing("egress", peer(pods=pod("a"), namespaces=match(team="red")))))
-    meets(world, expect, "egress", protocol(8080), {chosen: OPEN, other: SHUT, "z/a": SHUT, "z/b": SHUT})
+    meets(world, expect, "egress", protocol(8080), {red: OPEN, red_b: SHUT, plain: SHUT, plain_b: SHUT, "z/a": SHUT})
 
     relabel("w", {"team": None})
-    relabel("z", {"team": "red"})
-    meets(world, expect, "egress", protocol(8080), {chosen: SHUT, other: SHUT, "z/a": OPEN, "z/b": SHUT})
+    relabel("v", {"team": "red"})
+    meets(world, expect, "egress", protocol(8080), {red: SHUT, red_b: SHUT, plain: OPEN, plain_b: SHUT, "z/a": SHUT})

@@ -83,8 +83,8 @@ def _deal(piles: Sequence[Sequence[pytest.Item]], worker: int, workers: int) -> 
 
 
 def _woven(long: Sequence[pytest.Item], short: Sequence[pytest.Item]) -> list[pytest.Item]:
-    """Each long one with as many short ones after it that, in all, the last quarter of these is left for the end."""
-    share = 3 * len(short) // 4 // len(long) if long else 0
+    """Each long one with as many short ones after it that, in all, an eighth of these is left for the end."""
+    share = 7 * len(short) // 8 // len(long) if long else 0
     woven = [item for place, one in enumerate(long) for item in (one, *short[place * share : (place + 1) * share])]
     return [*woven, *short[len(long) * share :]]
 

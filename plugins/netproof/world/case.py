@@ -345,7 +345,8 @@ class Case:
 
     def _label(self, where: str, values: Mapping[str, str | None]) -> None:
         self.runner.api.patch(where, {"metadata": {"labels": dict(values)}})
-        self._labelled.setdefault(where, set()).update(values)
+        if self.world.outlasts_cases(where):  # else they go with the case
+            self._labelled.setdefault(where, set()).update(values)
 
     def _unlabel(self) -> None:
         """Take off what the case put on. The world's own labels are not a case's to change, so nothing else was there before."""

@@ -51,6 +51,12 @@ class World:
         """Whether labels that were taken off are surely gone."""
         return self.runner.clock() >= self.unsettled_until
 
+    def outlasts_cases(self, where: str) -> bool:
+        """Whether the object at a path of the API is one of its standing pods or their namespaces."""
+        namespaces = [self.namespaces[letter] for letter in LETTERS]
+        pods = (path("Pod", name, namespace) for namespace in namespaces for name in probes.STANDING)
+        return where in {path("Namespace", namespace) for namespace in namespaces}.union(pods)
+
     def flow(self, source: str, destination: str, port: Port, family: Family) -> Flow:
         """The flow between two of its pods by pod IP."""
         return Flow(source, destination, self.pods[destination].addresses[family], port, family)
