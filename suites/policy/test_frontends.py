@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from netproof.cases import TCP, Decision, behaviour
+from netproof.cases import TCP, UDP, Decision, behaviour
 
 from .policies import allow, allowing, default_deny, namespace, one_way, peer, policy
 
@@ -13,6 +13,12 @@ SERVERS = ("x/a", "x/b")
 def fronts(world, protocol, **spec):
     """A Service of its own for a pod of x on either node."""
     return {name: world.service(f"only-{name[-1]}", selects=[name], port=protocol(80), target=8080, **spec) for name in SERVERS}
+
+
+def one_way_flows(world, direction, port, pairs):
+    """By pod IP, to the second of each pair for ingress, from it for egress."""
+    ways = [pair if direction == "ingress" else pair[::-1] for pair in pairs]
+    return [world.pod(client).to(world.pod(server).on(port)) for client, server in ways]
 
 
 def through(world, clients, targets):
@@ -43,11 +49,19 @@ def test_pods_under_a_default_deny_and_themselves(apply, expect, world, protocol
 def test_pods_under_a_deny_and_their_own_service(apply, expect, world, protocol, direction):
     """Each pod of x is the one endpoint of a Service: whether it reaches itself by it when x is isolated is looked at."""
     own = {world.pod(name).to(service.by_ip()): name for name, service in fronts(world, protocol).items()}
-    pairs = [("y/a", "x/a"), ("y/b", "x/b")]
-    ways = [pair if direction == "ingress" else pair[::-1] for pair in pairs]
-    denied = [world.pod(a).to(world.pod(b).on(protocol(8080))) for a, b in ways]
     apply(one_way(direction, "deny", "x"))
 
+    denied = one_way_flows(world, direction, protocol(8080), [("y/a", "x/c"), ("y/b", "x/c")])
+    expect(sentinel=True).decided(dict.fromkeys(own, SEEN) | dict.fromkeys(denied, SHUT), own)
+
+
+@behaviour("NPT-04b", protocol=[UDP], via=["cluster-ip"], direction=["ingress", "egress"])
+def test_pods_that_reach_themselves_stay_isolated(apply, expect, world, protocol, direction):
+    """Pods of x reach themselves through their Services all the while: no flow of others gets through with theirs."""
+    own = {world.pod(name).to(service.by_ip()): name for name, service in fronts(world, protocol).items()}
+    apply(one_way(direction, "deny", "x"))
+
+    denied = one_way_flows(world, direction, protocol(8080), [("y/a", "x/a"), ("y/b", "x/b"), ("y/c", "x/b"), ("y/a", "x/c")])
     expect().decided(dict.fromkeys(own, SEEN) | dict.fromkeys(denied, SHUT), own)
 
 

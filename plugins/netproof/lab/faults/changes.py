@@ -14,11 +14,26 @@ from netproof.lab.plane.model import Allow, Isolation, Peer, Plane
 from netproof.lab.seams import NODES, POD_NETWORKS, Object, Snapshot, node_addresses
 
 HURRY = 1.0  # seconds between two edits below which one of them is lost
+_TYPES = (("ip", "ipv4_addr"), ("ip6", "ipv6_addr"))
 MOST = 100  # policies of a namespace that are looked at, where there is such a limit
 
 Objects = Callable[[Snapshot, str], Snapshot]
 Planes = Callable[[Plane], Plane]
 Rules = Callable[[str, str], str]
+
+
+def _open_beside_its_own(text: str, _node: str) -> str:
+    """What a pod sent itself last makes way, for a second, for all else that it sends or gets."""
+
+    def noted(found: re.Match[str]) -> str:
+        rule, ip = found.groups()
+        talkers = f"@talkers-{ip}"
+        return f"{rule}update {talkers} {{ {ip} saddr }} accept\n\t\t{ip} saddr {talkers} accept\n\t\t{ip} daddr {talkers} accept"
+
+    body = "flags dynamic,timeout; timeout 1s; size 65535\n\t}"
+    sets = "".join(f"\n\tset talkers-{ip} {{\n\t\ttype {type_}; {body}" for ip, type_ in _TYPES)
+    head, brace, rest = text.partition("{")
+    return head + brace + sets + re.sub(r"((ip6?) saddr \. ip6? daddr @self-\S+ )accept", noted, rest)
 
 
 # --- policies that combine
@@ -343,6 +358,14 @@ FAULTS = (
         spares=SPARED,
         turns=(Turn("NPT-04/*", sees="*observed: timed out (x/*"),),
         rules=lambda text, _node: re.sub(r"\n\t\tip6? saddr \. ip6? daddr @self-\S+ accept", "", text),
+    ),
+    Fault(
+        id="N36b",
+        breaks="while a pod reaches itself through its Service, what it and others send each other passes their policies",
+        seen=GITHUB + "cilium/cilium/pull/48521",
+        spares=SPARED,
+        turns=(Turn("NPT-04b/*/ingress", ("y/* -> x/[ab] *",)), Turn("NPT-04b/*/egress", ("x/[ab] -> y/*",))),
+        rules=_open_beside_its_own,
     ),
     Fault(
         id="N48",
