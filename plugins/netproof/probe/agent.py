@@ -51,7 +51,8 @@ RUNNERS = 64  # control connections at once
 PATIENCE = 3.0  # how long a stranger may take for the first line
 GRACE = 0.25  # for the answer, where a connection stood only just before its time was over, or we noticed it late
 TICK = 0.05  # what a lag is measured to: of those that starve an attempt each is three times as long
-RESTING_TICK = 0.1  # after two seconds without an event: an idle agent costs a node next to nothing
+RESTING_TICK = 0.2  # after a moment without an event: agents mostly wait, and 80 of them must not keep a node busy with that
+REST_AFTER = 0.25  # seconds without an event; what comes in while we are away stays there, so silence takes far longer lags than these
 NOTABLE_LAG = 0.05
 CATCHING_UP = 0.5  # until what came in so far is read, before it is told what did
 PORT_REST = 180.0  # no 5-tuple again within this
@@ -171,7 +172,7 @@ class Loop:
             return
         if self.now - self.due > NOTABLE_LAG:
             self.lags.append((self.due, self.now))
-        self.due = self.now + (TICK if self.now - self.busy < 2 else RESTING_TICK)
+        self.due = self.now + (TICK if self.now - self.busy < REST_AFTER else RESTING_TICK)
 
     def expire(self) -> None:
         """Due timers, for 5 ms at most: sockets that became ready meanwhile must not wait for hundreds of new attempts."""

@@ -39,6 +39,14 @@ from netproof.world.verdicts import Unsupported, Verdicted
 _WHOLE = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)  # how a session ends that nobody broke off
 
 
+def _keeps_alone(item: pytest.Item) -> bool:
+    """Whether no other case of the worker is to run beside it.
+
+    One that disrupts the cluster has all others wait; where it comes first, these would also have it wait for the pods of their worlds.
+    """
+    return any(item.get_closest_marker(mark) for mark in ("timing", "disruptive"))
+
+
 class Worker:
     """Registered as a plugin in every process that runs cases."""
 
@@ -167,7 +175,7 @@ class Worker:
 
     def _look_ahead(self) -> None:
         """Let the next cases run beside the present one, which waits most of the time, where nothing speaks against it."""
-        if self._lane_count() == 1 or self._errand is None or self._next is None or self._errand.item.get_closest_marker("timing"):
+        if self._lane_count() == 1 or self._errand is None or self._next is None or _keeps_alone(self._errand.item):
             return
         begun = [errand.item for errand in self._ahead]
         for item in (self._next, *behind(self._next)):
