@@ -18,7 +18,7 @@ from netproof.problem import Problem
 
 _RANKS = {"disruptive": 0, "slow": 2, "early": 3}
 _SHORT = 4
-BESIDE = 4  # cases of each worker that begin before the long ones where disruptive ones wait to have the cluster to themselves
+BESIDE = 10  # cases of each worker that begin before the long ones where disruptive ones wait to have the cluster to themselves
 
 
 @functools.cache
