@@ -596,7 +596,7 @@ FAULTS = (
         breaks="changes of a namespace's labels are not followed",
         seen=GITHUB + "ovn-org/ovn-kubernetes/issues/1850",
         spares=SPARED,
-        turns=(Turn("NPC-05c/*", ("[wy]/* -> x/*",)), Turn("NPC-05f/*", ("x/* -> w/new-*", "x/* -> z/a *"))),
+        turns=(Turn("NPC-05c/*", ("[wv]/* -> x/*",)), Turn("NPC-05f/*", ("x/* -> [wv]/*",))),
         objects=frozen("Namespace", _labels, _put_labels),
     ),
     Fault(
@@ -605,10 +605,10 @@ FAULTS = (
         seen=GITHUB + "cloudnativelabs/kube-router/issues/1035",
         spares=SPARED,
         turns=(
-            Turn("NPC-05a/*", ("y/a -> x/*", "y/new-* -> x/*")),
-            Turn("NPC-05b/*", ("* -> x/a *", "* -> x/new-* *")),
-            Turn("NPC-05d/*", ("x/* -> y/b *", "x/* -> y/new-* *")),
-            Turn("NPC-05e/*", ("x/c -> *", "x/new-* -> *")),
+            Turn("NPC-05a/*", ("y/new-* -> x/*",)),
+            Turn("NPC-05b/*", ("* -> x/new-* *",)),
+            Turn("NPC-05d/*", ("x/* -> y/new-* *",)),
+            Turn("NPC-05e/*", ("x/new-* -> *",)),
         ),
         objects=frozen("Pod", _labels, _put_labels),
     ),
