@@ -46,20 +46,21 @@ def behind(item: pytest.Item) -> Sequence[pytest.Item]:
     Where idle workers may take over what waits, not more than they leave, which is half. Certain it is not: they may do so again.
     """
     session = item.session
-    queue = _queue(session.config)
-    if queue is None:
-        place = session.items.index(item) + 1
-        return session.items[place : place + FURTHER]
-    with queue.lock() as waiting:
-        numbers = [number for number in waiting if isinstance(number, int)]
-    return [session.items[number] for number in numbers[: min(FURTHER, (len(numbers) - 1) // 2)]]
+    if hasattr(session.config, "workerinput"):
+        numbers = _waiting(session.config)
+        return [session.items[number] for number in numbers[: min(FURTHER, max(0, len(numbers) - 1) // 2)]]
+    place = session.items.index(item) + 1
+    return session.items[place : place + FURTHER]
 
 
-def _queue(config: pytest.Config) -> Any:
-    """What xdist has told this worker to run, which pytest knows one item of; None where xdist has no say.
+def _waiting(config: pytest.Config) -> list[int]:
+    """The numbers of the items that xdist has told this worker to run, of which pytest knows one; none where an xdist keeps them elsewhere.
 
     https://github.com/pytest-dev/pytest-xdist/blob/v3.8.0/src/xdist/remote.py
     """
-    if not hasattr(config, "workerinput"):
-        return None
-    return next(queue for plugin in config.pluginmanager.get_plugins() if hasattr(queue := getattr(plugin, "torun", None), "lock"))
+    queues = (getattr(plugin, "torun", None) for plugin in config.pluginmanager.get_plugins())
+    queue: Any = next((queue for queue in queues if hasattr(queue, "lock")), None)
+    if queue is None:
+        return []
+    with queue.lock() as waiting:
+        return [number for number in waiting if isinstance(number, int)]

@@ -186,10 +186,11 @@ class Worker:
                 return
             self._begin_ahead(item, called)
 
-    def _foreseen(self, item: pytest.Item | None) -> Callable[[CaseAtWork], Callable[[], object]] | None:
+    def _foreseen(self, item: pytest.Item) -> Callable[[CaseAtWork], Callable[[], object]] | None:
         """How to call a case before it is its turn; None where it has to wait for that."""
-        waits = not isinstance(item, pytest.Function) or axes_of(item) is None or item.get_closest_marker("timing")
-        return None if waits or not isinstance(item, pytest.Function) else foreseen(item)
+        if not isinstance(item, pytest.Function) or axes_of(item) is None or item.get_closest_marker("timing"):
+            return None
+        return foreseen(item)
 
     def _begin_ahead(self, item: pytest.Item, called: Callable[[CaseAtWork], Callable[[], object]]) -> None:
         present, axes = self._errand, axes_of(item)

@@ -14,26 +14,12 @@ from netproof.lab.plane.model import Allow, Isolation, Peer, Plane
 from netproof.lab.seams import NODES, POD_NETWORKS, Object, Snapshot, node_addresses
 
 HURRY = 1.0  # seconds between two edits below which one of them is lost
-_TYPES = (("ip", "ipv4_addr"), ("ip6", "ipv6_addr"))
 MOST = 100  # policies of a namespace that are looked at, where there is such a limit
+_TYPES = (("ip", "ipv4_addr"), ("ip6", "ipv6_addr"))  # of addresses, in nftables
 
 Objects = Callable[[Snapshot, str], Snapshot]
 Planes = Callable[[Plane], Plane]
 Rules = Callable[[str, str], str]
-
-
-def _open_beside_its_own(text: str, _node: str) -> str:
-    """What a pod sent itself last makes way, for a second, for all else that it sends or gets."""
-
-    def noted(found: re.Match[str]) -> str:
-        rule, ip = found.groups()
-        talkers = f"@talkers-{ip}"
-        return f"{rule}update {talkers} {{ {ip} saddr }} accept\n\t\t{ip} saddr {talkers} accept\n\t\t{ip} daddr {talkers} accept"
-
-    body = "flags dynamic,timeout; timeout 1s; size 65535\n\t}"
-    sets = "".join(f"\n\tset talkers-{ip} {{\n\t\ttype {type_}; {body}" for ip, type_ in _TYPES)
-    head, brace, rest = text.partition("{")
-    return head + brace + sets + re.sub(r"((ip6?) saddr \. ip6? daddr @self-\S+ )accept", noted, rest)
 
 
 # --- policies that combine
@@ -232,6 +218,20 @@ def _lost_in_a_hurry() -> Objects:
 
 
 # --- traffic that policies are not about
+
+
+def _open_beside_its_own(text: str, _node: str) -> str:
+    """What a pod sent itself last makes way, for a second, for all else that it sends or gets."""
+
+    def noted(found: re.Match[str]) -> str:
+        rule, ip = found.groups()
+        talkers = f"@talkers-{ip}"
+        return f"{rule}update {talkers} {{ {ip} saddr }} accept\n\t\t{ip} saddr {talkers} accept\n\t\t{ip} daddr {talkers} accept"
+
+    body = "flags dynamic,timeout; timeout 1s; size 65535\n\t}"
+    sets = "".join(f"\n\tset talkers-{ip} {{\n\t\ttype {type_}; {body}" for ip, type_ in _TYPES)
+    head, brace, rest = text.partition("{")
+    return head + brace + sets + re.sub(r"((ip6?) saddr \. ip6? daddr @self-\S+ )accept", noted, rest)
 
 
 def _hook(text: str, pattern: str) -> tuple[str, ...]:
