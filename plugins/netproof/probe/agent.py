@@ -50,9 +50,11 @@ HELD = 256  # connections that our own attempts share
 RUNNERS = 64  # control connections at once
 PATIENCE = 3.0  # how long a stranger may take for the first line
 GRACE = 0.25  # for the answer, where a connection stood only just before its time was over, or we noticed it late
-TICK = 0.05  # what a lag is measured to: of those that starve an attempt each is three times as long
-RESTING_TICK = 0.2  # after a moment without an event: agents mostly wait, and 80 of them must not keep a node busy with that
-REST_AFTER = 0.25  # seconds without an event; what comes in while we are away stays there, so silence takes far longer lags than these
+TICK = 0.05  # what a lag is measured to, while a job runs: of those that starve an attempt each is three times as long
+# The same for who only answers: agents mostly wait, and 80 of them must not keep a node busy with that. What comes in while we are
+# away stays there, so silence takes far longer lags than these.
+RESTING_TICK = 0.2
+CHORES_EVERY = 1.0  # seconds, at a tick: nobody is woken for them
 NOTABLE_LAG = 0.05
 CATCHING_UP = 0.5  # until what came in so far is read, before it is told what did
 PORT_REST = 180.0  # no 5-tuple again within this
@@ -111,8 +113,11 @@ class Loop:
         self.timers: list[tuple[float, int, Timer]] = []
         self.serial = 0
         self.stopped = False
-        self.now = self.busy = time.monotonic()
-        self.due = self.now + TICK
+        self.now = time.monotonic()
+        self.due = self.now + RESTING_TICK
+        self.jobs = 0  # under way: attempts of our own
+        self.chores: list[Callable[[], None]] = []
+        self.chores_every, self.chores_due = CHORES_EVERY, self.now
         self.gone: set[int] = set()  # descriptors dropped since the last poll: its events may not be for their next owners
         self.lags: collections.deque[tuple[float, float]] = collections.deque(maxlen=256)
         self.idle = False  # nothing had come in when we last looked
@@ -146,7 +151,6 @@ class Loop:
         self.gone.clear()
         events = self.poller.poll(0.0 if self.curious else max(0.0, ahead))
         self.now, self.idle = time.monotonic(), not events
-        self.busy = self.now if events else self.busy
         self.tick()
         for fd, mask in events:
             handler = self.handlers.get(fd)
@@ -172,7 +176,19 @@ class Loop:
             return
         if self.now - self.due > NOTABLE_LAG:
             self.lags.append((self.due, self.now))
-        self.due = self.now + (TICK if self.now - self.busy < REST_AFTER else RESTING_TICK)
+        self.due = self.now + (TICK if self.jobs else RESTING_TICK)
+        if self.now >= self.chores_due:
+            self.chores_due = self.now + self.chores_every
+            for chore in self.chores:
+                guarded(chore)
+
+    def begin_job(self) -> None:
+        """From now on a lag is measured finely."""
+        self.jobs += 1
+        self.due = min(self.due, time.monotonic() + TICK)
+
+    def end_job(self) -> None:
+        self.jobs -= 1
 
     def expire(self) -> None:
         """Due timers, for 5 ms at most: sockets that became ready meanwhile must not wait for hundreds of new attempts."""
@@ -244,7 +260,7 @@ class Server:
         self.guests: dict[int, Guest] = {}
         self.callers: dict[str, Callable[[int, str], None]] = {}  # token -> who wants to know of a nonce's flow and source address
         self.kept: dict[int, Guest] = {}
-        self.sweep()
+        loop.chores.append(self.sweep)
 
     def listen(self, port: str) -> str:
         """Serve `TCP/8080` on every family there is; "" or what went wrong. The port counts as ours either way, until unlisten."""
@@ -390,14 +406,13 @@ class Server:
             guest.sock.close()
 
     def sweep(self) -> None:
-        """Once a second: who has been here too long goes."""
+        """A chore: who has been here too long goes."""
         for guest in list(self.guests.values()):
             if guest.born > self.loop.now - PATIENCE:
                 break
             self.dismiss(guest)
         for guest in [guest for guest in self.kept.values() if guest.born < self.loop.now - KEPT_PATIENCE]:
             self.dismiss(guest)
-        self.loop.at(time.monotonic() + 1, self.sweep)
 
     def datagrams(self, sock: socket.socket) -> None:
         for _ in range(64):
@@ -953,6 +968,7 @@ class Job:
         self.result: dict[str, Any] | None = None
         self.faces: dict[Any, int] = {}  # who answered -> index in the result
         self.in_flight = 0
+        agent.loop.begin_job()
 
     def launch(self, flow: Flow, number: int, done: Callable[[Attempt], None]) -> Attempt:
         self.in_flight += 1
@@ -970,6 +986,7 @@ class Job:
         return [index, made.number, began, took, made.outcome, self.face(made.who), made.source, made.port, made.detail]
 
     def end(self, **result: Any) -> None:
+        self.agent.loop.end_job()
         ended = time.monotonic()
         strain = {"lags": self.agent.loop.lagged(self.began), "spilt": spilt()}
         self.result = {"id": self.id, "began": self.began, "ended": ended, "who": list(self.faces), **strain, **result}
@@ -1379,7 +1396,8 @@ class Agent:
             problem = self.server.listen(port)
             if problem:
                 print("netproof agent: not served:", problem, file=sys.stderr, flush=True)
-        self.watch_silence()
+        loop.chores.append(self.watch_silence)
+        loop.chores_every = min(CHORES_EVERY, self.silence / 4)
 
     def control(self, port: int) -> None:
         """Listen on loopback alone. Without IPv4 there is no agent; without IPv6 there may be."""
@@ -1425,13 +1443,12 @@ class Agent:
         return {}
 
     def watch_silence(self) -> None:
-        """Once a second: without a word from a runner for long, end; a control connection without a hello is closed."""
+        """A chore: without a word from a runner for long, end; a control connection without a hello is closed."""
         now = time.monotonic()
         for runner in [runner for runner in self.runners if not runner.session and now - runner.born > PATIENCE]:
             runner.close()
         if now - self.heard > self.silence:
             self.loop.stopped = True
-        self.loop.at(now + min(1.0, self.silence / 4), self.watch_silence)
 
     def introduction(self) -> dict[str, Any]:
         identity = {"pod": self.pod, "uid": self.uid, "node": self.node, "boot": self.boot, "run": self.run}
@@ -1563,26 +1580,23 @@ def spilt() -> int | None:
     That is a busy machine's doing. None where the kernel does not say.
     """
     try:
-        queues = [int(line.split()[1], 16) for line in lines("/proc/net/softnet_stat")]
-        sockets = {**pairs(lines("/proc/net/snmp")), **pairs(lines("/proc/net/netstat"))}
-        six = {words[0]: int(words[1]) for words in map(str.split, lines("/proc/net/snmp6"))} if socket.has_ipv6 else {}
-        return sum(queues) + sockets["Udp: RcvbufErrors"] + sockets["TcpExt: ListenDrops"] + six.get("Udp6RcvbufErrors", 0)
-    except (OSError, ValueError, KeyError, IndexError):
+        queues = sum(int(line.split()[1], 16) for line in lines("/proc/net/softnet_stat"))
+        sockets = counter("/proc/net/snmp", b"Udp:", b"RcvbufErrors") + counter("/proc/net/netstat", b"TcpExt:", b"ListenDrops")
+        six = lines("/proc/net/snmp6") if os.path.exists("/proc/net/snmp6") else []  # noqa: PTH110 - a kernel without IPv6 has none
+        return queues + sockets + sum(int(line.split()[1]) for line in six if line.startswith(b"Udp6RcvbufErrors"))
+    except (OSError, ValueError, IndexError):
         return None
 
 
-def lines(path: str) -> list[str]:
-    with open(path, encoding="ascii") as file:  # noqa: PTH123
-        return file.readlines()
+def lines(path: str) -> list[bytes]:
+    with open(path, "rb", 0) as file:  # noqa: PTH123
+        return file.read().splitlines()
 
 
-def pairs(text: list[str]) -> dict[str, int]:
-    """The counters of a file that has a line of names before each line of numbers."""
-    found = {}
-    for names, numbers in zip(text[::2], text[1::2]):  # noqa: B905 - Python 3.10's
-        kind, *columns = names.split()
-        found.update({f"{kind} {column}": int(number) for column, number in zip(columns, numbers.split()[1:])})  # noqa: B905
-    return found
+def counter(path: str, kind: bytes, name: bytes) -> int:
+    """One counter of a file that has a line of names before each line of numbers. Only it is looked at: this is asked all the time."""
+    names, numbers = [line for line in lines(path) if line.startswith(kind)]
+    return int(numbers.split()[names.split().index(name)])
 
 
 def sha256(text: str) -> str:
