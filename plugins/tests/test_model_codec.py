@@ -24,7 +24,7 @@ attempts = st.builds(
     Attempt, numbers, numbers, st.sampled_from(Outcome), words, words, st.booleans(), st.booleans(), words, st.integers(0, 65535)
 )
 probes = st.builds(Probe, flows, st.lists(attempts, max_size=3).map(tuple))
-rounds = st.builds(Round, st.sampled_from(Phase), numbers, numbers, st.lists(probes, max_size=3).map(tuple))
+rounds = st.builds(Round, st.sampled_from(Phase), numbers, numbers, st.lists(probes, max_size=3).map(tuple), st.none() | numbers)
 limits = st.builds(Limits, budget=st.none() | numbers, cap=numbers, burst_denied=st.integers(0, 1000))
 histories = st.builds(
     History,

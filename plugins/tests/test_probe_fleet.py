@@ -463,12 +463,14 @@ def test_an_agent_rests_when_a_listener_was_ended(net: Net, fleet: Fleet) -> Non
 
 
 def test_own_listeners(net: Net, fleet: Fleet) -> None:
-    """Listeners that answer are not named; one that could not be opened is."""
+    """Listeners that answer are not named; one that could not be opened is, where its port is asked for."""
     assert fleet.own(["a", "b", "c"]) == {"a": [], "b": [], "c": []}
     with Stub(net, "d", TCP(8080), lambda listener: listener.accept()[0].close()):
         net.agent("d", ports=("TCP/8080", "UDP/8080"))
         fleet.add("d", net.dial("d"), limit=5)
         (dead,) = fleet.own(["d"])["d"]
+        assert fleet.own(["d"], [UDP(8080)]) == {"d": []}
+        assert fleet.own(["d"], [TCP(8080)]) == {"d": [dead]}
     assert dead.startswith("TCP/8080 on 127.0.0.1: ")
     fleet.drop("d")
     net.end("d")

@@ -106,6 +106,16 @@ def test_stability_is_a_multiple_of_the_convergence_within_bounds(converged: flo
     assert stability(controlled(BOTH), course) == pytest.approx(window)
 
 
+def test_what_a_glance_saw_right_counts_from_the_glance_on() -> None:
+    """A round behind it takes its time, and tells only that nothing was overlooked; what was seen before is no part of the window."""
+    round_behind = replace(round_(Phase.CANDIDATE, CHANGED + 1.5, {}), glanced=CHANGED + 1.0)
+    course = Course().after(round_behind, State.RIGHT)
+    assert stability(controlled(BOTH), course) == pytest.approx(3.0)
+    assert (course.right_began, course.right_since) == (CHANGED + 1.5, CHANGED + 1.0)
+    wrong = Course().after(replace(round_behind, glanced=CHANGED + 1.5), State.WRONG)
+    assert stability(controlled(BOTH), wrong.after(round_(Phase.CANDIDATE, CHANGED + 2.0, {}), State.RIGHT)) == pytest.approx(6.0)
+
+
 def test_behind_a_sentinel_its_own_convergence_counts() -> None:
     """All was right as soon as we looked, and we looked only once the sentinel was seen to act."""
     awaited = tuple(round_(Phase.SENTINEL, CHANGED + began, {}) for began in (0.0, 1.0))

@@ -48,7 +48,8 @@ def history_from_json(data: dict[str, Any]) -> History:
 
 def _round_to_json(round_: Round, index: dict[Flow, int]) -> dict[str, Any]:
     probes = [[index[probe.flow], [asdict(attempt) for attempt in probe.attempts]] for probe in round_.probes]
-    return {"phase": round_.phase, "began": round_.began, "ended": round_.ended, "probes": probes}
+    glanced = {} if round_.glanced is None else {"glanced": round_.glanced}
+    return {"phase": round_.phase, "began": round_.began, "ended": round_.ended, **glanced, "probes": probes}
 
 
 def _flow(entry: dict[str, Any]) -> Flow:
@@ -65,7 +66,7 @@ def _expectation(entry: dict[str, Any]) -> Expectation:
 
 def _round(entry: dict[str, Any], flows: list[Flow]) -> Round:
     probes = tuple(Probe(flows[i], tuple(_attempt(attempt) for attempt in attempts)) for i, attempts in entry["probes"])
-    return Round(Phase(entry["phase"]), entry["began"], entry["ended"], probes)
+    return Round(Phase(entry["phase"]), entry["began"], entry["ended"], probes, entry.get("glanced"))
 
 
 def _attempt(entry: dict[str, Any]) -> Attempt:

@@ -104,7 +104,7 @@ class Judgement:
     verdict: Verdict
     reason: str
     cells: tuple[Cell, ...]
-    converged: float | None = None  # seconds from the change to the first of the rounds that stayed right
+    converged: float | None = None  # seconds from the change until all was seen right that stayed so
     relapses: int = 0
     excludes: str = ""  # what the burst excludes: "no leak above 3 % a flow at 95 %"
 

@@ -64,9 +64,13 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One probe on every flow of a case. No attempt overlaps a change, but in phase WATCH."""
+    """One probe on every flow of a case. No attempt overlaps a change, but in phase WATCH.
+
+    `glanced`: when the glance began that this is, or that saw nothing wrong just before it; None where there was none.
+    """
 
     phase: Phase
     began: float
     ended: float
     probes: tuple[Probe, ...]
+    glanced: float | None = None

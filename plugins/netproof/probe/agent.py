@@ -1483,8 +1483,9 @@ class Agent:
         return {"main": self.first.told() if self.first else None, "init": recorded(self.record)}
 
     def own(self, runner: Runner, message: dict[str, Any]) -> None:
-        """Connect to each of our own listeners over loopback."""
-        Own(self, runner, message["id"])
+        """Connect to our own listeners over loopback: all, or those on the ports that the message names."""
+        named = message.get("ports")
+        Own(self, runner, message["id"], [port for port in self.server.listeners if named is None or port in named])
 
     def listen(self, _runner: Runner, message: dict[str, Any]) -> dict[str, Any]:
         problem = self.server.listen(message["port"])
@@ -1498,10 +1499,10 @@ class Agent:
 class Own:
     """One look at our own listeners; answers `dead`: those that did not answer, and how."""
 
-    def __init__(self, agent: Agent, runner: Runner, number: int) -> None:
+    def __init__(self, agent: Agent, runner: Runner, number: int, ports: list[str]) -> None:
         self.agent, self.runner, self.number = agent, runner, number
         self.dead: list[str] = []
-        targets = [(port, address) for port in agent.server.listeners for address in loopbacks()]
+        targets = [(port, address) for port in ports for address in loopbacks()]
         self.left = len(targets)
         for index, (port, address) in enumerate(targets):
             protocol, number_ = port.split("/")

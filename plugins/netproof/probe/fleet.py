@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -240,9 +240,13 @@ class Fleet:
             except (AgentLost, AgentRefused) as error:
                 self.note(f"{name} still holds its connections: {error}")
 
-    def own(self, names: Iterable[str]) -> dict[str, list[str]]:
-        """The listeners of these agents that do not answer on the pod's own loopback, in words; an agent that cannot be asked is one."""
-        asked = {name: self._streams[name].post("own") for name in names if name in self._streams}
+    def own(self, names: Iterable[str], ports: Collection[Port] | None = None) -> dict[str, list[str]]:
+        """The listeners of these agents that do not answer on the pod's own loopback, in words; an agent that cannot be asked is one.
+
+        `ports`: only on those.
+        """
+        which = {} if ports is None else {"ports": sorted(map(str, ports))}
+        asked = {name: self._streams[name].post("own", **which) for name in names if name in self._streams}
         dead: dict[str, list[str]] = {name: [f"there is no agent {name}"] for name in names if name not in asked}
         for name, number in asked.items():
             try:

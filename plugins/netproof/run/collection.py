@@ -61,7 +61,8 @@ def order(items: Sequence[pytest.Item], workers: int, is_long: Callable[[pytest.
 
     Those marked `disruptive` come first, beside a few that are soon over, as they need all others to be. Then long ones, each followed by
     some short ones, which another lane does meanwhile: those otherwise known to be long, those marked `slow`, those marked `early`. Then
-    the rest. They are dealt to the workers in turn, as xdist gives each of them a stretch of the list to begin with.
+    the rest. They are dealt to the workers in turn, as xdist gives each of them a stretch of the list to begin with. Each worker begins
+    with other long ones: one kind waits most of the time, another keeps the machine busy, and so they are at it at different times.
     """
     ranks: dict[int, list[pytest.Item]] = {rank: [] for rank in range(_SHORT + 1)}
     for item in items:
@@ -69,8 +70,12 @@ def order(items: Sequence[pytest.Item], workers: int, is_long: Callable[[pytest.
     beside = BESIDE * workers if ranks[0] else 0
     first, short = [*ranks[0], *ranks[_SHORT][:beside]], ranks[_SHORT][beside:]
     long = [item for rank in range(1, _SHORT) for item in ranks[rank]]
-    stretches = [_deal([first, long, short], worker, workers) for worker in reversed(range(workers))]
-    return [item for begin, long, short in stretches for item in (*begin, *_woven(long, short))]
+    stretches = [(worker, *_deal([first, long, short], worker, workers)) for worker in reversed(range(workers))]
+    return [
+        item
+        for worker, begin, long, short in stretches
+        for item in (*begin, *_woven(_turned(long, len(long) * worker // workers), short))
+    ]
 
 
 def _deal(piles: Sequence[Sequence[pytest.Item]], worker: int, workers: int) -> list[list[pytest.Item]]:
@@ -80,6 +85,11 @@ def _deal(piles: Sequence[Sequence[pytest.Item]], worker: int, workers: int) -> 
         dealt.append(list(pile[(worker - passed) % workers :: workers]))
         passed += len(pile)
     return dealt
+
+
+def _turned(items: Sequence[pytest.Item], by: int) -> list[pytest.Item]:
+    """The same in a circle, from that place on."""
+    return [*items[by:], *items[:by]]
 
 
 def _woven(long: Sequence[pytest.Item], short: Sequence[pytest.Item]) -> list[pytest.Item]:

@@ -40,6 +40,7 @@ from netproof.run.assignment import KEY, Assignment
 from netproof.run.collection import behaviours
 from netproof.run.findings import in_force
 from netproof.run.header import header_of
+from netproof.run.lane import TELL_EVERY
 from netproof.run.rights import require_rights
 from netproof.run.ticker import Ticker
 from netproof.run.worker import Worker
@@ -72,6 +73,7 @@ class Controller:
         self.code = 0
         self.signal = ""
         self._ticker: Ticker | None = None
+        self._said = ("", 0.0)  # of what a word was said last, and when
         self._finished = False
 
     @classmethod
@@ -271,7 +273,10 @@ class Controller:
         return notes, leftovers
 
     def _say(self, what: str, waited: float, limit: float) -> None:
-        if self._ticker:
+        """A word about a wait: at once where it is another one, else now and then."""
+        subject, now = what.partition(":")[0], time.monotonic()
+        if self._ticker and (subject != self._said[0] or now - self._said[1] >= TELL_EVERY):
+            self._said = (subject, now)
             self._ticker.say(f"{what}, {waited:.0f} s of at most {limit:.0f} s")
 
     def _write_reports(self, status: int, notes: list[str], leftovers: list[str]) -> int:

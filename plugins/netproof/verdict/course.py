@@ -52,6 +52,7 @@ class Course:
     agreeing: int = 0  # right ones since the last wrong one
     right_began: float = 0.0  # the first of these
     right_ended: float = 0.0  # the first of these
+    right_since: float = 0.0  # the begin of the first of these, or of the glance that led to it: so soon it was seen to be right
     right_until: float = 0.0  # end of the last of these
 
     def after(self, round_: Round, state: State) -> Course:
@@ -62,7 +63,8 @@ class Course:
         if state is State.WRONG:
             return replace(course, agreeing=0)
         if not self.agreeing:
-            course = replace(course, right_began=round_.began, right_ended=round_.ended)
+            since = round_.began if round_.glanced is None else round_.glanced
+            course = replace(course, right_began=round_.began, right_ended=round_.ended, right_since=since)
         return replace(course, agreeing=self.agreeing + 1, right_until=round_.ended)
 
 

@@ -39,7 +39,8 @@ def judge(history: History) -> Judgement:
     """The verdict on a step, with what it rests on; the same for the same history, whenever it is asked.
 
     A history that `next_step` does not call done is inconclusive, unless a leak is proven already. `converged` is the time from the
-    change to the begin of the first of the rounds that stayed right: no later, as far as probes saw, was the network right. `slow`
+    change to the begin of the first of the rounds that stayed right, or of the glance that led to it and saw what had been wrong no
+    longer so: no later, as far as probes saw, was the network right. `slow`
     rests on the opposite bound: a wrong attempt that began after the budget was over. A step that was timed is judged by `watch`.
     """
     if is_watch(history):
@@ -186,7 +187,7 @@ def _converged(reading: Reading, accounts: Sequence[Account]) -> float | None:
         return None
     if is_first(reading.history) and (first := allowed_from(reading.history)) is not None:
         return max([first, *(account.instant.open_until or 0.0 for account in accounts if account.instant)])
-    return max(0.0, reading.course.right_began - reading.history.changed)
+    return max(0.0, reading.course.right_since - reading.history.changed)
 
 
 def _names(cells: Sequence[Cell]) -> str:

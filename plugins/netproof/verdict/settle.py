@@ -82,7 +82,7 @@ def stability(history: History, course: Course) -> float:
     Behind a sentinel the convergence is its own: what was waited for after it was only our look at it.
     """
     limits = history.limits
-    converged = min([course.right_began, *(round_.began for round_ in _sentinels(history)[-1:])]) - history.changed
+    converged = min([course.right_since, *(round_.began for round_ in _sentinels(history)[-1:])]) - history.changed
     return max(limits.stable_least, min(limits.stable_most, limits.stable_factor * converged))
 
 

@@ -138,7 +138,7 @@ class Case:
         script = Script(
             expected=expected,
             change=lambda: self._change(queued, restarting=restarting),
-            afterwards=self._afterwards,
+            afterwards=lambda: self._afterwards(expected),
             controls=controls or {},
             prior=tuple(self._prior),
             open_before=bool(policies) and not self.steps,
@@ -180,7 +180,7 @@ class Case:
             burst_denied=0,  # the first instant was one
             burst_allowed=0,
         )
-        script = Script(promised, lambda: None, self._afterwards, born.controls, limits=limits)
+        script = Script(promised, lambda: None, lambda: self._afterwards(promised), born.controls, limits=limits)
         history = History(promised, began, (born.control_round(), *born.rounds), born.controls, limits=limits)
         if not last and missed(history):
             return None
@@ -301,7 +301,7 @@ class Case:
 
     def _still_closed(self, flows: tuple[Flow, ...]) -> tuple[Flow, ...]:
         """Those that no dead listener and no pod that is gone can explain: only they are charged to the network."""
-        gone = {*self._dead(), *self._changed_pods()} if flows else set()
+        gone = {*self._dead(flows), *self._changed_pods()} if flows else set()
         innocent = [
             flow for flow in flows if flow.source in gone or flow.destination in gone or (gone and flow.destination not in self.world.pods)
         ]
@@ -396,23 +396,32 @@ class Case:
                     found.add(side)
         return found
 
-    def _afterwards(self) -> list[Incident]:
+    def _afterwards(self, flows: Iterable[Flow]) -> list[Incident]:
         """What forbids a verdict after the rounds: a dead listener, an object that is not the one applied, a pod that is not the same."""
         now = self.runner.clock()
-        found = [f"the agent in {name} no longer answers on its own {', '.join(ports)}" for name, ports in self._dead().items()]
+        found = [f"the agent in {name} no longer answers on its own {', '.join(ports)}" for name, ports in self._dead(flows).items()]
         tampered = [Incident(now, what, voids=True) for what in self._changed_objects()]
         return tampered + [Incident(now, what) for what in [*found, *self._changed_pods().values()]]
 
-    def _dead(self) -> dict[str, list[str]]:
-        """Listeners that do not answer on their pod's loopback, and did not when asked again: a starved agent answers late."""
+    def _dead(self, flows: Iterable[Flow]) -> dict[str, list[str]]:
+        """Listeners that do not answer on their pod's loopback, and did not when asked again: a starved agent answers late.
+
+        Of flows by pod IP their ports are looked at; where a flow leads elsewhere, all are, as nobody says here to which it leads.
+        """
+        flows = tuple(flows)
+        ports = {flow.port for flow in flows} if all(self._is_direct(flow) for flow in flows) else None
         suspects = list(self.world.pods)
         dead: dict[str, list[str]] = {}
         for _ in range(LOOKS):
-            dead = {name: ports for name, ports in self.runner.fleet.own(suspects).items() if ports}
+            dead = {name: found for name, found in self.runner.fleet.own(suspects, ports).items() if found}
             suspects = list(dead)
             if not suspects:
                 break
         return dead
+
+    def _is_direct(self, flow: Flow) -> bool:
+        pod = self.world.pods.get(flow.destination)
+        return pod is not None and flow.address in pod.addresses.values()
 
     def _changed_objects(self) -> Iterator[str]:
         for where, obj in self.applied.items():

@@ -11,6 +11,7 @@ from netproof.model.flow import Flow
 from netproof.model.history import Decision, Expectation, History, Incident, Limits
 from netproof.model.outcome import Outcome, Phase, Round
 from netproof.probe.fleet import GLANCE, REFUSAL, ROUND, Plan
+from netproof.verdict.cell import Grade
 from netproof.verdict.control import uncontrolled
 from netproof.verdict.course import Course, look, read
 from netproof.verdict.settle import BURSTS, CONTROL_ROUNDS, DOUBTED, Step, next_step
@@ -115,8 +116,7 @@ def _settle(runner: Runner, script: Script, history: History, progress: Progress
             history = replace(history, rounds=(*history.rounds, *made))
         else:
             _pace(runner, script, history, step)
-            wrong = _glance(runner, script, history) if step is Step.CANDIDATE else None
-            history = _add(history, wrong or _round(runner, script, step.phase or Phase.CANDIDATE))
+            history = _add(history, _look(runner, script, history, step.phase or Phase.CANDIDATE))
     return history
 
 
@@ -125,6 +125,19 @@ def _longest(step: Step, limits: Limits) -> float:
     candidate = limits.cap + max(limits.stable_least, DOUBTED * limits.cap)
     stability = candidate + 2 * limits.stable_most
     return {Step.CANDIDATE: candidate, Step.STABILITY: stability}.get(step, stability + BURSTS * BURST_LASTS)
+
+
+def _look(runner: Runner, script: Script, history: History, phase: Phase) -> Round:
+    """A candidate is a glance that saw something wrong; where it did not, and else, it is a round."""
+    glance = _glance(runner, script, history) if phase is Phase.CANDIDATE else None
+    if glance is None:
+        return _round(runner, script, phase)
+    findings = look(glance, history).findings
+    seen = [findings[probe.flow] for probe in glance.probes]
+    if any(finding.wrong and finding.decisive for finding in seen):
+        return replace(glance, glanced=glance.began)
+    made = _round(runner, script, phase)
+    return replace(made, glanced=glance.began) if {finding.grade for finding in seen} <= {Grade.GOOD, Grade.OBSERVED} else made
 
 
 def _glance(runner: Runner, script: Script, history: History) -> Round | None:
@@ -138,8 +151,7 @@ def _glance(runner: Runner, script: Script, history: History) -> Round | None:
     near_cap = runner.clock() + 2 * ROUND.lasts(0) > history.changed + script.limits.cap
     if script.by_chance or _manner(script) is not ROUND or _glances(history) >= GLANCES or near_cap:
         return None
-    seen = runner.fleet.round(_still_open(script, history), Phase.CANDIDATE, plan=GLANCE, meant=_meant(script))
-    return seen if any(finding.wrong and finding.decisive for finding in look(seen, history).findings.values()) else None
+    return runner.fleet.round(_still_open(script, history), Phase.CANDIDATE, plan=GLANCE, meant=_meant(script))
 
 
 def _still_open(script: Script, history: History) -> list[Flow]:
@@ -157,7 +169,7 @@ def _glances(history: History) -> int:
 
 
 def _is_glance(round_: Round) -> bool:
-    return round_.phase is Phase.CANDIDATE and round_.ended - round_.began <= GLANCE.lasts(0)
+    return round_.phase is Phase.CANDIDATE and round_.glanced == round_.began
 
 
 def _pace(runner: Runner, script: Script, history: History, step: Step) -> None:
