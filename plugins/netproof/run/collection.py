@@ -72,9 +72,7 @@ def order(items: Sequence[pytest.Item], workers: int, is_long: Callable[[pytest.
     long = [item for rank in range(1, _SHORT) for item in ranks[rank]]
     stretches = [(worker, *_deal([first, long, short], worker, workers)) for worker in reversed(range(workers))]
     return [
-        item
-        for worker, begin, long, short in stretches
-        for item in (*begin, *_woven(_turned(long, len(long) * worker // workers), short))
+        item for worker, begin, long, short in stretches for item in (*begin, *_woven(_turned(long, len(long) * worker // workers), short))
     ]
 
 
