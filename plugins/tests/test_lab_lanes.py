@@ -266,3 +266,45 @@ def test_what_is_known_to_fail_is_not_confirmed(tmp_path: Path) -> None:
     worlds = re.findall(r"namespace=(\S+)", said)
     assert len(worlds) == 2
     assert len(set(worlds)) == 1
+
+
+def test_labels_that_somebody_changes_while_a_case_runs_are_no_fault_of_the_network(tmp_path: Path) -> None:
+    """What was promised when the step began is not what the policies say at its end. Labels that no policy asks for are nobody's business."""
+    code, said, events = run(
+        tmp_path,
+        """
+        import threading
+        import pytest
+        from netproof.cases import TCP, behaviour
+        from netproof.kube.objects import path
+        from suites.policy.policies import allow, peer, pod, policy
+
+        def relabels(world, labels):
+            pod = world.case.world.pods["x/a"]
+            api, where = world.case.runner.api, path("Pod", pod.pod, pod.namespace)
+            threading.Timer(0.7, lambda: api.patch(where, {"metadata": {"labels": labels}})).start()
+
+        MATRIX = '''
+                 x/b  x/c
+            x/a   .    .
+            y/a   X    X
+        '''
+
+        @behaviour("NPP-02a", protocol=[TCP], via=["pod-ip"], direction=["ingress"])
+        def test_other_labels(world, apply, expect, protocol):
+            apply(policy("ranked", "x", ingress=[allow(peer(pods=pod("a")))]))
+            relabels(world, {"colour": "green"})
+            expect(protocol(8080)).matrix(MATRIX)
+
+        @behaviour("NPP-01a", protocol=[TCP], via=["pod-ip"], direction=["ingress"])
+        def test_that_label(world, apply, expect, protocol):
+            apply(policy("ranked", "x", ingress=[allow(peer(pods=pod("a")))]))
+            relabels(world, {"pod": "another"})
+            expect(protocol(8080)).matrix(MATRIX)
+        """,
+    )
+    verdicts = {event["behaviour"]: (event["verdict"], event["reason"]) for event in events if event["event"] == "CaseFinished"}
+    assert verdicts["NPP-02a"][0] == "pass", said
+    assert verdicts["NPP-01a"][0] == "inconclusive", said
+    assert "labels of pods were changed by somebody while the case ran" in verdicts["NPP-01a"][1]
+    assert code != 0

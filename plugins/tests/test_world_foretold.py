@@ -12,9 +12,10 @@ from netproof.oracle import Ruling
 from netproof.world.case import Case
 from netproof.world.foretold import agreed, behind, rulings
 from netproof.world.labels import WORLD
-from netproof.world.pods import Pod
+from netproof.world.pods import Pod, Recipe
 from netproof.world.services import Vip
 from netproof.world.verdicts import Misused
+from netproof.world.world import World
 
 SPACES = {letter: f"netproof-run-w1-1-{letter}" for letter in "xy"}
 ADDRESSES = {"x/a": "10.0.0.1", "x/b": "10.0.0.2", "y/a": "10.0.0.3"}
@@ -29,7 +30,7 @@ class Api:
 
     def get(self, path: str) -> dict[str, Any]:
         name = path.rsplit("/", 1)[-1]
-        return {"metadata": {"name": name, "labels": {"ns": name[-1], WORLD: "mine"}}}
+        return {"metadata": {"name": name, "labels": {"ns": name[-1], WORLD: "run-w1-1"}}}
 
     def _pod(self, name: str) -> dict[str, Any]:
         letter, _, pod = name.partition("/")
@@ -40,8 +41,8 @@ class Api:
 
 def world() -> Any:
     pods = {n: Pod(n, SPACES[n[0]], n[2:], n, f"node-{n[2:]}", {Family.IPV4: a}) for n, a in ADDRESSES.items()}
-    recipe = SimpleNamespace(key="mine", labels={})
-    return SimpleNamespace(namespaces=SPACES, pods=pods, vips={}, recipe=recipe, runner=SimpleNamespace(api=Api()))
+    runner: Any = SimpleNamespace(api=Api())
+    return World(runner, Recipe("run", "w1-1", "", ""), dict(SPACES), pods=pods)
 
 
 def policy(**spec: Any) -> dict[str, Any]:

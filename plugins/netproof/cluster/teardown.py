@@ -34,7 +34,7 @@ def namespaces(api: Api, run: str = "") -> list[dict[str, Any]]:
 def remove_namespaces(api: Api, run: str, limit: float, progress: Progress) -> list[str]:
     """Remove a run's namespaces with all that is in them, and wait for that until `limit`. What is left, each with the reason.
 
-    Pods go first and without grace, so that a namespace need not wait for them. A namespace that was made anew by somebody
+    Pods go first and without grace: a namespace that finds some in it looks again only seconds later. A namespace that was made anew by somebody
     else meanwhile is another one and stays.
     """
     assert run, "without a run every run's namespaces would go"
@@ -51,9 +51,9 @@ def remove_namespaces(api: Api, run: str, limit: float, progress: Progress) -> l
 def _delete(api: Api, space: Object) -> None:
     name, uid = space["metadata"]["name"], space["metadata"]["uid"]
     try:
-        api.delete(path("Namespace", name), uid=uid)
         for pod in api.list(path("Pod", namespace=name)):
             api.delete(path("Pod", pod["metadata"]["name"], name), uid=pod["metadata"]["uid"], grace=0)
+        api.delete(path("Namespace", name), uid=uid)
     except ApiError:
         pass  # what could not be deleted is found, and told of, by the wait
 

@@ -18,6 +18,7 @@ from netproof.problem import Problem
 
 _RANKS = {"disruptive": 0, "slow": 2, "early": 3}
 _SHORT = 4
+PASSES = 4  # over the short cases, so that no file keeps all workers busy with the same at once
 BESIDE = 10  # cases of each worker that begin before the long ones where disruptive ones wait to have the cluster to themselves
 
 
@@ -62,13 +63,14 @@ def order(items: Sequence[pytest.Item], workers: int, is_long: Callable[[pytest.
     Those marked `disruptive` come first, beside a few that are soon over, as they need all others to be. Then long ones, each followed by
     some short ones, which another lane does meanwhile: those otherwise known to be long, those marked `slow`, those marked `early`. Then
     the rest. They are dealt to the workers in turn, as xdist gives each of them a stretch of the list to begin with. Each worker begins
-    with other long ones: one kind waits most of the time, another keeps the machine busy, and so they are at it at different times.
+    with other long ones: one kind waits most of the time, another keeps the machine busy, and so they are at it at different times. For
+    the same reason the short ones of one file, which are alike, are spread where there are several workers.
     """
     ranks: dict[int, list[pytest.Item]] = {rank: [] for rank in range(_SHORT + 1)}
     for item in items:
         ranks[_rank(item, is_long)].append(item)
     beside = BESIDE * workers if ranks[0] else 0
-    first, short = [*ranks[0], *ranks[_SHORT][:beside]], ranks[_SHORT][beside:]
+    first, short = [*ranks[0], *ranks[_SHORT][:beside]], _spread(ranks[_SHORT][beside:], PASSES if workers > 1 else 1)
     long = [item for rank in range(1, _SHORT) for item in ranks[rank]]
     stretches = [(worker, *_deal([first, long, short], worker, workers)) for worker in reversed(range(workers))]
     return [
@@ -85,14 +87,19 @@ def _deal(piles: Sequence[Sequence[pytest.Item]], worker: int, workers: int) -> 
     return dealt
 
 
+def _spread(items: Sequence[pytest.Item], passes: int) -> list[pytest.Item]:
+    """In several passes over the items: what stood together comes far from one another."""
+    return [item for start in range(passes) for item in items[start::passes]]
+
+
 def _turned(items: Sequence[pytest.Item], by: int) -> list[pytest.Item]:
     """The same in a circle, from that place on."""
     return [*items[by:], *items[:by]]
 
 
 def _woven(long: Sequence[pytest.Item], short: Sequence[pytest.Item]) -> list[pytest.Item]:
-    """Each long one with as many short ones after it that, in all, an eighth of these is left for the end."""
-    share = 7 * len(short) // 8 // len(long) if long else 0
+    """Each long one with as many short ones after it that, in all, a quarter of these is left for the end."""
+    share = 3 * len(short) // 4 // len(long) if long else 0
     woven = [item for place, one in enumerate(long) for item in (one, *short[place * share : (place + 1) * share])]
     return [*woven, *short[len(long) * share :]]
 

@@ -21,7 +21,7 @@ from netproof.verdict.first import missed
 from netproof.verdict.judge import judge
 from netproof.verdict.reading import overloaded
 from netproof.world import restart, sentinel
-from netproof.world.foretold import agreed, behind, rulings
+from netproof.world.foretold import agreed, behind, contradicts, rulings
 from netproof.world.newcomers import Newcomer, bear
 from netproof.world.pace import hold_longer
 from netproof.world.pods import Pod
@@ -301,7 +301,10 @@ class Case:
 
     def _still_closed(self, flows: tuple[Flow, ...]) -> tuple[Flow, ...]:
         """Those that no dead listener and no pod that is gone can explain: only they are charged to the network."""
-        gone = {*self._dead(flows), *self._changed_pods()} if flows else set()
+        if not flows:
+            return ()
+        self.world.learn_pods()
+        gone = {*self._dead(flows), *self._changed_pods()}
         innocent = [
             flow for flow in flows if flow.source in gone or flow.destination in gone or (gone and flow.destination not in self.world.pods)
         ]
@@ -344,6 +347,7 @@ class Case:
                 self.applied[where] = self.runner.api.create(obj)
 
     def _label(self, where: str, values: Mapping[str, str | None]) -> None:
+        self.world.forget_pods()
         self.runner.api.patch(where, {"metadata": {"labels": dict(values)}})
         if self.world.outlasts_cases(where):  # else they go with the case
             self._labelled.setdefault(where, set()).update(values)
@@ -351,6 +355,7 @@ class Case:
     def _unlabel(self) -> None:
         """Take off what the case put on. The world's own labels are not a case's to change, so nothing else was there before."""
         for where, keys in self._labelled.items():
+            self.world.forget_pods()
             self.runner.api.patch(where, {"metadata": {"labels": dict.fromkeys(keys)}})
             self.world.unsettled_until = self.runner.clock() + self.limits.cap * RELABEL_PATIENCE
         self._labelled.clear()
@@ -396,11 +401,11 @@ class Case:
                     found.add(side)
         return found
 
-    def _afterwards(self, flows: Iterable[Flow]) -> list[Incident]:
+    def _afterwards(self, expected: Mapping[Flow, Expectation]) -> list[Incident]:
         """What forbids a verdict after the rounds: a dead listener, an object that is not the one applied, a pod that is not the same."""
         now = self.runner.clock()
-        found = [f"the agent in {name} no longer answers on its own {', '.join(ports)}" for name, ports in self._dead(flows).items()]
-        tampered = [Incident(now, what, voids=True) for what in self._changed_objects()]
+        found = [f"the agent in {name} no longer answers on its own {', '.join(ports)}" for name, ports in self._dead(expected).items()]
+        tampered = [Incident(now, what, voids=True) for what in [*self._changed_objects(), *self._changed_labels(expected)]]
         return tampered + [Incident(now, what) for what in [*found, *self._changed_pods().values()]]
 
     def _dead(self, flows: Iterable[Flow]) -> dict[str, list[str]]:
@@ -433,9 +438,17 @@ class Case:
             if now["metadata"]["uid"] != obj["metadata"]["uid"] or now["spec"] != obj["spec"]:
                 yield f"{obj['kind']} {obj['metadata']['name']} was changed by somebody while the case ran"
 
+    def _changed_labels(self, expected: Mapping[Flow, Expectation]) -> Iterator[str]:
+        """Labels of pods that somebody changed so that the policies say another thing of these flows than when the step began."""
+        if not self.world.learn_pods():
+            return
+        now = self._foretold(expected, ())
+        if other := [flow for flow, ruling in now.items() if contradicts(ruling, expected[flow])]:
+            yield f"labels of pods were changed by somebody while the case ran: the policies now say another thing of {other[0]}"
+
     def _changed_pods(self) -> dict[str, str]:
         """The pods that are no longer those that were probed, and how."""
-        found, there = {}, self.world.list_pods()
+        found, there = {}, self.world.known_pods()
         for pod in self.world.pods.values():
             now = there.get(pod.name)
             if now is None:

@@ -75,11 +75,16 @@ def agreed(case: str, expected: Mapping[Flow, Expectation], found: Mapping[Flow,
     for flow, ruling in found.items():
         wanted = expected[flow]
         why = _short(ruling.why, world)
-        if ruling.judged and wanted.decision in (Decision.ALLOW, Decision.DENY) and wanted.decision is not ruling.decision:
+        if contradicts(ruling, wanted):
             raise Misused(f"{case} expects {flow} to be {_word(wanted.decision)}, and its policies say otherwise: {why}")
         if ruling.judged:
             made[flow] = replace(wanted, why=why)
     return made
+
+
+def contradicts(ruling: Ruling, promised: Expectation) -> bool:
+    """Whether the text says another thing of a flow than was promised; of what is only observed it cannot."""
+    return ruling.judged and promised.decision in (Decision.ALLOW, Decision.DENY) and promised.decision is not ruling.decision
 
 
 def _word(decision: Decision) -> str:
@@ -88,10 +93,9 @@ def _word(decision: Decision) -> str:
 
 def _pods(world: World, changed: Labels) -> list[Pod]:
     found = []
-    for namespace in world.namespaces.values():
-        for obj in world.runner.api.list(path("Pod", namespace=namespace)):
-            pod = Pod.of(obj)
-            found.append(replace(pod, labels=_with(pod.labels, changed.get(path("Pod", pod.name, namespace), {}))))
+    for obj in world.known_pods().values():
+        pod = Pod.of(obj)
+        found.append(replace(pod, labels=_with(pod.labels, changed.get(path("Pod", pod.name, pod.namespace), {}))))
     return found
 
 

@@ -45,6 +45,7 @@ class World:
     unsettled_until: float = -math.inf  # of the runner's clock: labels that were taken off before may still count
     gate: Round | None = None
     unreachable: tuple[Flow, ...] = ()
+    _known: dict[str, dict[str, Any]] | None = None  # all its pods as the API had them; None since we changed something about them
 
     @property
     def is_settled(self) -> bool:
@@ -87,6 +88,7 @@ class World:
 
     def label_pods(self, values: Mapping[str, str | None], names: Iterable[str] | None = None) -> None:
         """Set or (with None) remove labels on its pods."""
+        self.forget_pods()
         for name in list(self.pods) if names is None else names:
             pod = self.pods[name]
             self.runner.api.patch(path("Pod", pod.pod, pod.namespace), {"metadata": {"labels": dict(values)}})
@@ -112,6 +114,7 @@ class World:
 
     def start(self, objects: Mapping[str, Mapping[str, Any]], *, control: int = probes.CONTROL_PORT) -> list[Pod]:
         """Make these pods, whose agents listen to us on `control`, as `add_pods` does."""
+        self.forget_pods()
         for obj in objects.values():
             self.runner.api.create(obj)
         made = [replace(pod, control=control) for pod in self._await_pods(set(objects))]
@@ -122,6 +125,7 @@ class World:
 
     def remove_pods(self, names: Iterable[str]) -> None:
         """Delete pods that `add_pods` made."""
+        self.forget_pods()
         for name in names:
             pod = self.pods.pop(name)
             self.ended.add(name)
@@ -148,6 +152,7 @@ class World:
         self.uids[letter] = self.runner.api.create(obj)["metadata"]["uid"]
         self.runner.api.create(probes.program(name, self.recipe))
         self.namespaces[letter] = name
+        self.forget_pods()
 
     def remove_namespace(self, letter: str) -> str:
         """Delete a further namespace and let the agents in it go; its path in the API, whence it is gone only some time later."""
@@ -207,9 +212,13 @@ class World:
         return {label: "yes"}
 
     def discard(self) -> None:
-        """Give the world up: its agents are let go and its namespaces deleted, without waiting for their end."""
-        for name in self.pods:
+        """Give the world up: its agents are let go and its namespaces deleted, without waiting for their end.
+
+        Pods go first and without grace: a namespace that finds some in it looks again only seconds later.
+        """
+        for name, pod in self.pods.items():
             self.runner.fleet.drop(name)
+            self.runner.api.delete(path("Pod", pod.pod, pod.namespace), uid=pod.uid, grace=0)
         for letter, name in self.namespaces.items():
             self.runner.api.delete(path("Namespace", name), uid=self.uids[letter])
 
@@ -226,6 +235,21 @@ class World:
             raise NotYet(_what_holds_up(missing, seen))
 
         return until(arrived, what=f"{len(names)} probe pods to run", limit=POD_LIMIT, progress=self.runner.progress)
+
+    def known_pods(self) -> dict[str, dict[str, Any]]:
+        """All its pods by short name, as the API had them when it was last asked, if we changed nothing about them since."""
+        if self._known is None:
+            self._known = self.list_pods()
+        return self._known
+
+    def learn_pods(self) -> bool:
+        """Ask the API for its pods; whether others have other labels than was known, though nobody here changed them."""
+        before, self._known = self._known, self.list_pods()
+        return before is not None and _labels_of(before) != _labels_of(self._known)
+
+    def forget_pods(self) -> None:
+        """Something about its pods is being changed: who asks next wants to know it anew."""
+        self._known = None
 
     def list_pods(self, letters: Collection[str] | None = None) -> dict[str, dict[str, Any]]:
         """The pods of its namespaces, or of some of them, as the API has them, by short name."""
@@ -264,6 +288,10 @@ def _prove_mesh(world: World) -> None:
         if not world.unreachable or world.runner.clock() > deadline:
             return
         hold(world.runner, world.gate.began)
+
+
+def _labels_of(pods: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    return {name: obj["metadata"].get("labels") for name, obj in pods.items()}
 
 
 def _answered(probe: Probe) -> bool:
