@@ -269,7 +269,7 @@ def test_what_is_known_to_fail_is_not_confirmed(tmp_path: Path) -> None:
 
 
 def test_labels_that_somebody_changes_while_a_case_runs_are_no_fault_of_the_network(tmp_path: Path) -> None:
-    """What was promised when the step began is not what the policies say at its end. Labels that no policy asks for are nobody's business."""
+    """What was promised when the step began is not what the policies say at its end; labels that no policy asks for do not matter."""
     code, said, events = run(
         tmp_path,
         """

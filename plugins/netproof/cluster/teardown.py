@@ -34,8 +34,8 @@ def namespaces(api: Api, run: str = "") -> list[dict[str, Any]]:
 def remove_namespaces(api: Api, run: str, limit: float, progress: Progress) -> list[str]:
     """Remove a run's namespaces with all that is in them, and wait for that until `limit`. What is left, each with the reason.
 
-    Pods go first and without grace: a namespace that finds some in it looks again only seconds later. A namespace that was made anew by somebody
-    else meanwhile is another one and stays.
+    Pods go first and without grace: a namespace that finds some in it looks again only seconds later. A namespace that was made anew by
+    somebody else meanwhile is another one and stays.
     """
     assert run, "without a run every run's namespaces would go"
     found = namespaces(api, run)

@@ -145,14 +145,12 @@ class Worker:
         return report
 
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        whole = exitstatus in _WHOLE
-        if whole or session.shouldstop or session.shouldfail:  # it was not its turn any more, or another worker took it over
+        if exitstatus in _WHOLE or session.shouldstop or session.shouldfail:  # it was not its turn any more, or another worker took it over
             for errand in self._ahead:
                 axes = axes_of(errand.item)
                 self._tell(CaseDropped(time.time(), axes.id if axes else "", self.name))
-        busy = [errand.lane for errand in self._ahead if errand.busy]
         for lane in self._lanes:
-            lane.end(idle=whole and lane not in busy)
+            lane.end()
         self.journal.close()
 
     # what a case needs
