@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -34,13 +36,15 @@ def namespaces(api: Api, run: str = "") -> list[dict[str, Any]]:
 def remove_namespaces(api: Api, run: str, limit: float, progress: Progress) -> list[str]:
     """Remove a run's namespaces with all that is in them, and wait for that until `limit`. What is left, each with the reason.
 
-    Pods go first and without grace: a namespace that finds some in it looks again only seconds later. A namespace that was made anew by
-    somebody else meanwhile is another one and stays.
+    Their pods go without grace, and before it is their turn: for 5 s nobody looks into a namespace that was deleted, and who then finds
+    pods in it looks again only seconds later. A namespace that was made anew by somebody else meanwhile is another one and stays.
+    https://github.com/kubernetes/kubernetes/blob/v1.36.0/pkg/controller/namespace/namespace_controller.go
     """
     assert run, "without a run every run's namespaces would go"
     found = namespaces(api, run)
     with ThreadPoolExecutor(AT_ONCE) as several:
-        list(several.map(partial(_delete, api), found))
+        went = list(several.map(partial(_delete, api), found))
+        list(several.map(partial(_delete_pods, api), itertools.compress(found, went)))
     try:
         until(lambda: _gone(api, run, found), what="removing namespaces", limit=limit, every=0.25, progress=progress)
     except Late:
@@ -48,14 +52,19 @@ def remove_namespaces(api: Api, run: str, limit: float, progress: Progress) -> l
     return []
 
 
-def _delete(api: Api, space: Object) -> None:
-    name, uid = space["metadata"]["name"], space["metadata"]["uid"]
+def _delete(api: Api, space: Object) -> bool:
+    """Whether it goes. What could not be deleted is found, and told of, by the wait."""
     try:
+        return api.delete(path("Namespace", space["metadata"]["name"]), uid=space["metadata"]["uid"])
+    except ApiError:
+        return False
+
+
+def _delete_pods(api: Api, space: Object) -> None:
+    name = space["metadata"]["name"]
+    with contextlib.suppress(ApiError):
         for pod in api.list(path("Pod", namespace=name)):
             api.delete(path("Pod", pod["metadata"]["name"], name), uid=pod["metadata"]["uid"], grace=0)
-        api.delete(path("Namespace", name), uid=uid)
-    except ApiError:
-        pass  # what could not be deleted is found, and told of, by the wait
 
 
 def _gone(api: Api, run: str, spaces: Iterable[Object]) -> bool:

@@ -72,10 +72,14 @@ def order(items: Sequence[pytest.Item], workers: int, is_long: Callable[[pytest.
     beside = BESIDE * workers if ranks[0] else 0
     first, short = [*ranks[0], *ranks[_SHORT][:beside]], _spread(ranks[_SHORT][beside:], PASSES if workers > 1 else 1)
     long = [item for rank in range(1, _SHORT) for item in ranks[rank]]
-    stretches = [(worker, *_deal([first, long, short], worker, workers)) for worker in reversed(range(workers))]
-    return [
-        item for worker, begin, long, short in stretches for item in (*begin, *_woven(_turned(long, len(long) * worker // workers), short))
-    ]
+    return [item for worker in reversed(range(workers)) for item in _stretch(_deal([first, long, short], worker, workers), worker, workers)]
+
+
+def _stretch(dealt: Sequence[Sequence[pytest.Item]], worker: int, workers: int) -> list[pytest.Item]:
+    """What one worker begins with, of what was dealt to it."""
+    first, long, short = dealt
+    start = len(long) * worker // workers
+    return [*first, *_woven([*long[start:], *long[:start]], short)]
 
 
 def _deal(piles: Sequence[Sequence[pytest.Item]], worker: int, workers: int) -> list[list[pytest.Item]]:
@@ -90,11 +94,6 @@ def _deal(piles: Sequence[Sequence[pytest.Item]], worker: int, workers: int) -> 
 def _spread(items: Sequence[pytest.Item], passes: int) -> list[pytest.Item]:
     """In several passes over the items: what stood together comes far from one another."""
     return [item for start in range(passes) for item in items[start::passes]]
-
-
-def _turned(items: Sequence[pytest.Item], by: int) -> list[pytest.Item]:
-    """The same in a circle, from that place on."""
-    return [*items[by:], *items[:by]]
 
 
 def _woven(long: Sequence[pytest.Item], short: Sequence[pytest.Item]) -> list[pytest.Item]:
