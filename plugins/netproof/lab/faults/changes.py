@@ -125,13 +125,12 @@ def _last_word_of_destinations(plane: Plane) -> Plane:
 def _late_pods_are_free() -> Planes:
     """A pod of a namespace in which somebody is isolated already is never isolated itself."""
     known: dict[str, bool] = {}  # pod -> whether it came late
-    closed: set[str] = set()  # namespaces
+    closed: dict[str, set[str]] = {}  # node -> the namespaces of pods that are isolated there
 
     def changed(plane: Plane) -> Plane:
         for pod in plane.pods:
-            known.setdefault(pod.key, pod.namespace in closed)
-        closed.clear()
-        closed.update(one.pod.partition("/")[0] for one in plane.isolations)
+            known.setdefault(pod.key, any(pod.namespace in namespaces for namespaces in closed.values()))
+        closed[plane.node] = {one.pod.partition("/")[0] for one in plane.isolations}
         return isolations(lambda one: None if known.get(one.pod) else one)(plane)
 
     return changed
