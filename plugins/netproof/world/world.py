@@ -216,10 +216,11 @@ class World:
 
         The pods go without grace, as in `cluster.teardown.remove_namespaces`.
         """
+        for name in self.pods:
+            self.runner.fleet.drop(name)
         for letter, name in self.namespaces.items():
             self.runner.api.delete(path("Namespace", name), uid=self.uids[letter])
-        for name, pod in self.pods.items():
-            self.runner.fleet.drop(name)
+        for pod in self.pods.values():
             self.runner.api.delete(path("Pod", pod.pod, pod.namespace), uid=pod.uid, grace=0)
 
     def _await_pods(self, names: set[str]) -> list[Pod]:
