@@ -119,6 +119,13 @@ def test_an_unrecognised_cni_and_a_forced_claim():
     assert "NetworkPolicy" not in lacking(unrecognised(("NetworkPolicy",)), None, [NODE], ["IPv4"], {})
 
 
+def test_families_are_the_clusters_and_need_no_claim():
+    found = lacking(unrecognised(()), None, [NODE, NODE], ["IPv6"], {})
+    assert "IPv6" not in found
+    assert found["DualStack"] == "this cluster has IPv6 addresses only"
+    assert not {"IPv6", "DualStack"} & set(lacking(CILIUM, None, [NODE, NODE], ["IPv4", "IPv6"], {}))
+
+
 def _node(name: str, *, taint: str = "", ready: str = "True") -> dict:
     return {
         "metadata": {"name": name},

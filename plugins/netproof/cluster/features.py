@@ -14,12 +14,12 @@ CLAIMS: Mapping[str, str] = {
     "SCTP": "SCTP between pods and through Services",
     "HostPort": "hostPort leads to its pod",
     "LoadBalancer": "something gives addresses to Services of type LoadBalancer, and they lead to the pods",
-    "IPv6": "pods and Services have IPv6 addresses",
-    "DualStack": "pods and Services have addresses of both families",
 }
 """What an implementation says of itself, in `claims` of its catalogue entry or by --netproof-claim."""
 
 MEANS: Mapping[str, str] = {
+    "IPv6": "pods and Services have IPv6 addresses",
+    "DualStack": "pods and Services have addresses of both families",
     "SecondNode": "a second node that takes pods",
     "Outsider": "an agent on a machine outside the cluster",
     "HostNetwork": "pods on their nodes' network",
