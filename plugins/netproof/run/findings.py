@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import shlex
 import time
 import tomllib
 from collections.abc import Iterator
@@ -138,15 +139,26 @@ class Findings:
         )
 
     def repeat(self, case: str) -> str:
-        """The command that runs the case again."""
-        words = [f"--cluster={self.settings.cluster}"]
-        words += [f"--cni={self.settings.cni}"] if self.settings.cni else []
-        words += [f"--loadbalancer={self.settings.load_balancer}"] if self.settings.load_balancer else []
-        words += [f"--netproof-claim={claim}" for claim in self.settings.claims]
+        """The command that runs the case again; on the same cluster, if it stays."""
+        words = [*self._cluster(), *(f"--netproof-claim={claim}" for claim in self.settings.claims)]
         words += [*(f"--netproof-fault={fault}" for fault in self.settings.faults), *self.asked]
         words += self.draws if behaviours()[case.partition("/")[0]].on_request else ()
         words += [f"--netproof-family={family.lower()}" for family in self.state.families[1:] if family.lower() in case.split("/")]
-        return f'pytest {" ".join(words)} -k "{case}"'
+        return f'pytest {shlex.join(words)} -k "{case}"'
+
+    def _cluster(self) -> Iterator[str]:
+        """The options that lead to it, or to one like it."""
+        said, state = self.settings, self.state
+        yield f"--cluster={f'{said.provider}/' if said.provider else ''}{said.cluster}"
+        if state.provider == "kind" and (state.keep or not state.made):
+            yield f"--cluster-name={state.name}"
+        if said.cni:
+            yield f"--cni={said.cni}"
+        if said.load_balancer:
+            yield f"--loadbalancer={said.load_balancer}"
+        yield from (f"--netproof-image={name}={image}" for name, image in said.images.items())
+        if said.host_network:
+            yield "--netproof-host-network"
 
 
 def in_force(config: pytest.Config, state: ClusterState) -> tuple[Deviation, ...]:
